@@ -11,6 +11,7 @@ std::string short_location(Source where) {
 void throw_error(std::string message) { throw Error(message); }
 
 void throw_error(std::string message, Source where) {
+  if (where.line == 0) throw_error(std::move(message));
   throw Error(fmt::format("{} ({})", message, short_location(where)));
 }
 

@@ -1,0 +1,89 @@
+#include <autograd/arena.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <new>
+
+namespace unroll::detail {
+
+namespace {
+constexpr std::size_t smallest_block = std::size_t{1} << 20;
+constexpr std::size_t largest_growth = std::size_t{1} << 28;
+}  // namespace
+
+void Arena::Free::operator()(std::byte* memory) const noexcept { std::free(memory); }
+
+void Arena::enter(std::size_t block, std::size_t used) {
+  block_ = block;
+  used_ = used;
+  memory_ = blocks_[block].memory.get();
+  capacity_ = blocks_[block].size;
+}
+
+void* Arena::allocate_in_next_block(std::size_t bytes) {
+  std::size_t next = memory_ == nullptr ? 0 : block_ + 1;
+  while (next < blocks_.size() && blocks_[next].size < bytes) ++next;
+  if (next >= blocks_.size()) {
+    std::size_t growth = std::clamp(capacity(), smallest_block, largest_growth);
+    std::size_t size = (std::max(bytes, growth) + 63) / 64 * 64;
+    if (size < bytes) throw std::bad_alloc();
+    Block block{std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(std::aligned_alloc(64, size))), size};
+    if (!block.memory) throw std::bad_alloc();
+    next = blocks_.size();
+    blocks_.push_back(std::move(block));
+  }
+  enter(next, bytes);
+  return memory_;
+}
+
+void Arena::rewind_to(Mark mark) {
+  if (!blocks_.empty()) enter(mark.block, mark.used);
+}
+
+std::size_t Arena::used() const {
+  std::size_t bytes = used_;
+  for (std::size_t i = 0; i < block_; ++i) bytes += blocks_[i].size;
+  return bytes;
+}
+
+std::size_t Arena::capacity() const {
+  std::size_t bytes = 0;
+  for (const Block& block : blocks_) bytes += block.size;
+  return bytes;
+}
+
+// Four classes to every doubling above 64 bytes: at most a quarter of a buffer is unused.
+std::size_t BufferPool::size_class(std::size_t bytes) {
+  if (bytes <= 64) return 0;
+  std::size_t exponent = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^exponent < bytes
+  std::size_t quarter = ((bytes - 1) >> (exponent - 2)) & 3;
+  return (exponent - 6) * 4 + quarter + 1;
+}
+
+std::size_t BufferPool::class_bytes(std::size_t size_class) {
+  if (size_class == 0) return 64;
+  std::size_t exponent = (size_class - 1) / 4 + 6, quarter = (size_class - 1) % 4;
+  return (std::size_t{1} << exponent) + ((quarter + 1) << (exponent - 2));
+}
+
+std::byte* BufferPool::allocate(std::size_t bytes) {
+  std::size_t c = size_class(bytes);
+  if (Link* link = free_[c]) {
+    free_[c] = link->next;
+    return reinterpret_cast<std::byte*>(link);
+  }
+  return static_cast<std::byte*>(arena_.allocate(class_bytes(c)));
+}
+
+void BufferPool::release(std::byte* buffer, std::size_t bytes) {
+  std::size_t c = size_class(bytes);
+  free_[c] = new (buffer) Link{free_[c]};
+}
+
+void BufferPool::clear() {
+  arena_.clear();
+  free_.fill(nullptr);
+}
+
+}  // namespace unroll::detail

@@ -1,0 +1,198 @@
+// The sweep: from the last node to the first, each adding its share to its inputs' gradients.
+//
+// A gradient is kept per base node, in the layout of its value; views of the value are views of the
+// gradient, so what flows into a view is already where it belongs. `GradState` tells which regions hold
+// anything yet: the first contribution is written, later ones are added, and equal parts that nothing
+// reached are set to zero only when the whole is read.
+
+#include <autograd/graph.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace unroll::detail {
+
+namespace {
+
+void zero(std::byte* memory, const Layout& layout, DType dtype) {
+  if (layout.contiguous()) {
+    std::memset(memory, 0, static_cast<std::size_t>(layout.shape.count()) * size_of(dtype));
+    return;
+  }
+  double nothing = 0;
+  Layout repeated = layout;
+  repeated.strides.fill(0);
+  copy(memory, layout, &nothing, repeated, dtype);
+}
+
+/// The layout of one of the equal parts, and the distance between them in elements.
+Layout part_layout(const Split& split, Index& distance) {
+  Layout part = split.layout;
+  Index size = part.shape[split.axis] / split.parts;
+  part.shape = part.shape.with(split.axis, size);
+  distance = size * part.stride(split.axis);
+  return part;
+}
+
+}  // namespace
+
+Node& Graph::touch(NodeId id) {
+  Node& node = nodes_[id];
+  if (node.sweep != sweep_) {
+    node.sweep = sweep_;
+    node.state = GradState::none;
+    node.split = nullptr;
+    node.weight = nullptr;
+  }
+  return node;
+}
+
+std::byte* Graph::grad_memory(const Node& node) const {
+  const Node& base = nodes_[node.base];
+  return base.grad + (node.value - base.value);
+}
+
+/// Gets a region's memory ready to be written. True when nothing is in it yet.
+bool Graph::claim(NodeId region) {
+  Node& node = touch(region);
+  if (node.state != GradState::none) return false;
+  return node.is_base(region) ? claim_base(node) : claim_part(region);
+}
+
+bool Graph::claim_base(Node& base) {
+  bool fresh = true;
+  if (base.is_parameter) {
+    auto* parameter = static_cast<Parameter*>(const_cast<void*>(base.payload));
+    base.grad = static_cast<std::byte*>(parameter->claim_grad(fresh).raw());
+  } else if (base.grad == nullptr) {
+    base.grad = pool_.allocate(base.bytes());
+  } else {
+    fresh = base.operation != nullptr;  // a leaf's gradient grows with every backward
+  }
+  if (!fresh) base.state = GradState::whole;
+  return fresh;
+}
+
+bool Graph::claim_part(NodeId region) {
+  const Part& part = payload<Part>(region);
+  const Node& parent = nodes_[part.parent];
+  Node& holder = touch(parent.region);
+  std::ptrdiff_t offset = parent.value - nodes_[parent.base].value;
+  if (holder.state == GradState::none && claim(parent.region)) {
+    auto* owners = reinterpret_cast<NodeId*>(pool_.allocate(static_cast<std::size_t>(part.parts) * sizeof(NodeId)));
+    std::fill_n(owners, part.parts, no_node);
+    holder.split = new (pool_.allocate(sizeof(Split))) Split{*parent.layout, offset, part.axis, part.parts, owners};
+    holder.state = GradState::split;
+  }
+  if (holder.state == GradState::split) {
+    Split& split = *holder.split;
+    bool same = split.axis == part.axis && split.parts == part.parts && split.offset == offset &&
+                split.layout.shape == parent.layout->shape && split.layout.strides == parent.layout->strides;
+    NodeId& owner = split.owner[part.index];
+    if (same && owner == no_node) {
+      owner = region;
+      return true;
+    }
+    same ? complete(owner) : complete(parent.region);
+  } else {
+    holder.state = GradState::whole;
+  }
+  nodes_[region].state = GradState::whole;
+  return false;
+}
+
+/// Makes every element of a region valid: what nothing has reached becomes zero.
+void Graph::complete(NodeId region) {
+  Node& node = touch(region);
+  if (node.state == GradState::none && claim(region)) zero(grad_memory(node), *node.layout, node.dtype);
+  if (node.state == GradState::split) {
+    const Split& split = *node.split;
+    Index distance = 0;
+    Layout part = part_layout(split, distance);
+    for (Index i = 0; i < split.parts; ++i) {
+      if (split.owner[i] != no_node)
+        complete(split.owner[i]);
+      else
+        zero(nodes_[node.base].grad + split.offset + i * distance * static_cast<Index>(size_of(node.dtype)), part,
+             node.dtype);
+    }
+    pool_.release(reinterpret_cast<std::byte*>(split.owner), static_cast<std::size_t>(split.parts) * sizeof(NodeId));
+    pool_.release(reinterpret_cast<std::byte*>(node.split), sizeof(Split));
+    node.split = nullptr;
+  }
+  node.state = GradState::whole;
+}
+
+GradTarget Graph::target(NodeId id) {
+  const Node& node = nodes_[id];
+  if (node.irregular) return {accumulator(id), false};
+  Node& region = touch(node.region);
+  bool fresh = false;
+  if (region.state == GradState::split)
+    complete(node.region);
+  else
+    fresh = claim(node.region);
+  region.state = GradState::whole;
+  return {grad_memory(node), fresh};
+}
+
+std::byte* Graph::accumulator(NodeId id) {
+  const Node& node = nodes_[id];
+  complete(node.region);
+  return grad_memory(node);
+}
+
+std::byte* Graph::incoming(NodeId id) { return nodes_[id].grad; }
+
+void Graph::backward(NodeId output, const TensorView* seed, Source where) {
+  const Node& y = nodes_[output];
+  if (!recording_) fail_at(where, "backward: an inference tape records nothing; use a Tape made by Tape()");
+  if (!y.needs_grad)
+    fail_at(where, "backward: the value depends on no trainable parameter and no variable; nothing to compute");
+  if (seed == nullptr && y.count() != 1)
+    fail_at(where, "backward: the value has shape {}; sum it to a scalar or give dL/dy as a seed", y.layout->shape);
+  if (seed != nullptr && (seed->shape() != y.layout->shape || seed->dtype() != y.dtype))
+    fail_at(where, "backward: the seed is {} {} and the value {} {}; they must agree", seed->dtype(), seed->shape(),
+            y.dtype, y.layout->shape);
+
+  ++sweep_;
+  std::byte* start = accumulator(output);
+  with_type(y.dtype, [&]<class T>(T) {
+    auto* dy = reinterpret_cast<T*>(start);
+    if (seed == nullptr) {
+      *dy += T(1);
+    } else {
+      // The seed is copied in: what a view sees of a gradient that a leaf already holds is added to.
+      Tensor sum(view(output));
+      copy(sum.raw(), Layout(sum.shape()), dy, *y.layout, y.dtype);
+      Tensor given(*seed);
+      for (Index i = 0; i < sum.size(); ++i) sum.data<T>()[i] += given.data<T>()[i];
+      copy(dy, *y.layout, sum.raw(), Layout(sum.shape()), y.dtype);
+    }
+  });
+
+  for (NodeId id = output + 1; id-- > 0;) {
+    Node& node = nodes_[id];
+    if (!current(node)) continue;
+    if (node.weight != nullptr) finish_weight(*this, id);
+    if (!node.is_base(id) || node.state == GradState::none) continue;
+    complete(id);
+    if (node.operation == nullptr) continue;
+    node.operation->backward(*this, id);
+    if (node.keeps_grad) continue;
+    pool_.release(node.grad, node.bytes());
+    node.grad = nullptr;
+  }
+}
+
+TensorView Graph::grad(NodeId id, Source where) const {
+  const Node& node = nodes_[id];
+  const Node& base = nodes_[node.base];
+  if (base.grad == nullptr)
+    fail_at(where, "grad: no gradient is kept for this value of shape {}; {}", node.layout->shape,
+            base.keeps_grad || base.is_parameter ? "no backward has reached it yet"
+                                                 : "make it with Tape::variable, or call keep_grad before backward");
+  return {grad_memory(node), node.dtype, *node.layout};
+}
+
+}  // namespace unroll::detail

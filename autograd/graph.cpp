@@ -1,0 +1,129 @@
+#include <autograd/graph.h>
+#include <autograd/var.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace unroll::detail {
+
+NodeId Graph::check(const Var& var, const char* function, Source where) const {
+  if (var.graph_ == nullptr) fail_at(where, "{}: an empty Var; assign a value to it first", function);
+  if (var.graph_ != this) fail_at(where, "{}: Vars of two tapes; an expression belongs to one", function);
+  if (var.id_ >= nodes_.size() || nodes_[var.id_].stamp != var.stamp_)
+    fail_at(where, "{}: a Var whose tape has been cleared since; keep its value in a Tensor instead", function);
+  return var.id_;
+}
+
+Var Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
+
+NodeId Graph::append(const Operation* operation, const Layout* layout, DType dtype, Source where) {
+  if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
+  auto id = static_cast<NodeId>(nodes_.size());
+  Node& node = nodes_.emplace_back();
+  node.operation = operation;
+  node.layout = layout;
+  node.dtype = dtype;
+  node.file = where.file;
+  node.line = where.line;
+  node.stamp = stamp_;
+  node.base = node.region = id;
+  return id;
+}
+
+NodeId Graph::add_leaf(const TensorView& tensor, bool needs_grad, Source where) {
+  const Layout* shape = layout(tensor.shape());
+  NodeId id = append(nullptr, shape, tensor.dtype(), where);
+  Node& node = nodes_[id];
+  node.value = static_cast<std::byte*>(arena_.allocate(node.bytes()));
+  copy(node.value, *shape, tensor.raw(), tensor.layout(), tensor.dtype());
+  node.needs_grad = node.keeps_grad = needs_grad && recording_;
+  return id;
+}
+
+bool Graph::is_bound(const Binding& binding) const {
+  return binding.node < nodes_.size() && nodes_[binding.node].is_parameter &&
+         nodes_[binding.node].payload == binding.parameter;
+}
+
+Graph::Binding& Graph::binding(const Parameter& parameter) {
+  if (2 * (binding_count_ + 1) > bindings_.size()) {
+    std::vector<Binding> old(std::max<std::size_t>(32, 2 * bindings_.size()));
+    old.swap(bindings_);
+    binding_count_ = 0;
+    for (const Binding& b : old)
+      if (b.parameter != nullptr && is_bound(b)) binding(*b.parameter) = b;
+  }
+  std::size_t mask = bindings_.size() - 1;
+  auto address = reinterpret_cast<std::uintptr_t>(&parameter);
+  for (std::size_t i = (address >> 4) * 0x9E3779B97F4A7C15u >> 20 & mask;; i = (i + 1) & mask) {
+    if (bindings_[i].parameter == nullptr) {
+      bindings_[i].parameter = &parameter;
+      ++binding_count_;
+    }
+    if (bindings_[i].parameter == &parameter) return bindings_[i];
+  }
+}
+
+NodeId Graph::bind(Parameter& parameter, Source where) {
+  Binding& slot = binding(parameter);
+  if (is_bound(slot)) return slot.node;
+  NodeId id = append(nullptr, layout(parameter.shape()), parameter.dtype(), where);
+  Node& node = nodes_[id];
+  node.value = static_cast<std::byte*>(parameter.value().raw());
+  node.payload = &parameter;
+  node.is_parameter = true;
+  node.needs_grad = parameter.trainable() && recording_;
+  slot.node = id;
+  return id;
+}
+
+NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype,
+                  Source where) {
+  NodeId id = append(&operation, layout, dtype, where);
+  Node& node = nodes_[id];
+  std::size_t bytes = node.bytes();
+  node.value = static_cast<std::byte*>(arena_.allocate(bytes, bytes < 64 ? 16 : 64));
+  node.needs_grad = std::ranges::any_of(inputs, [&](NodeId input) { return nodes_[input].needs_grad; });
+  if (node.needs_grad) {
+    auto* kept = arena_.array<NodeId>(inputs.size());
+    std::ranges::copy(inputs, kept);
+    node.inputs = kept;
+    node.input_count = static_cast<std::uint32_t>(inputs.size());
+  }
+  return id;
+}
+
+NodeId Graph::add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees,
+                       Source where, const Part& part) {
+  NodeId id = append(&operation, new (arena_.allocate(sizeof(Layout), 8)) Layout(layout), nodes_[input].dtype, where);
+  const Node& of = nodes_[input];
+  Node& node = nodes_[id];
+  node.value = of.value + offset * static_cast<Index>(size_of(of.dtype));
+  node.base = of.base;
+  node.region = of.region;
+  node.irregular = of.irregular;
+  node.needs_grad = of.needs_grad;
+  if (sees == Sees::part && part.parts > 1 && !of.irregular) {
+    node.region = id;
+    node.is_part = true;
+    keep(id, part);
+  } else if (sees == Sees::some || (sees == Sees::part && part.parts > 1)) {
+    node.irregular = true;
+  }
+  return id;
+}
+
+void Graph::rewind_to(const Mark& mark, Source where) {
+  bool known = mark.nodes <= nodes_.size() && (mark.nodes == 0 || nodes_[mark.nodes - 1].stamp <= mark.stamp);
+  if (!known) fail_at(where, "rewind_to: the mark lies in a part of the tape that has been cleared since");
+  if (mark.nodes == 0)
+    pool_.clear();
+  else
+    for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
+      if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter) pool_.release(nodes_[i].grad, nodes_[i].bytes());
+  nodes_.resize(mark.nodes);
+  arena_.rewind_to(mark.arena);
+  ++stamp_;
+}
+
+}  // namespace unroll::detail

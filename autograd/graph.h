@@ -1,0 +1,217 @@
+#pragma once
+
+#include <autograd/arena.h>
+#include <autograd/parameter.h>
+
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace unroll {
+class Var;
+}
+
+namespace unroll::detail {
+
+using NodeId = std::uint32_t;
+inline constexpr NodeId no_node = ~NodeId{0};
+
+class Graph;
+
+/// What the nodes of one operation have in common.
+struct Operation {
+  const char* name;
+  /// Adds dL/d(input) to the gradient of every input that needs one. Null for leaves and views.
+  void (*backward)(Graph&, NodeId);
+};
+
+/// What is in a node's gradient during a sweep. The first contribution to a region is written, the
+/// following ones are added, so nothing has to be set to zero beforehand.
+enum class GradState : std::uint8_t {
+  none,   ///< nothing: the memory is not initialised
+  split,  ///< some of the equal parts listed in `Node::split`
+  whole,  ///< every element
+};
+
+/// The equal parts, along one axis, that views have split a gradient into.
+struct Split {
+  Layout layout;  ///< what is split
+  std::ptrdiff_t offset;
+  int axis;
+  Index parts;
+  NodeId* owner;  ///< for each part the view that claimed it, or no_node
+};
+
+/// A view that is one of the equal parts of its parent along an axis: what `chunk` and `v[t]` give.
+struct Part {
+  NodeId parent = no_node;  ///< the view or node that was split
+  int axis = 0;
+  Index parts = 1;
+  Index index = 0;
+};
+
+/// What a sweep remembers of a matrix that many products use. See matmul.cpp.
+struct WeightSweep;
+
+/// One recorded value. Nodes are plain bytes in one vector: dropping them all is free.
+struct Node {
+  const Operation* operation = nullptr;
+  const Layout* layout = nullptr;
+  std::byte* value = nullptr;
+  std::byte* grad = nullptr;  ///< of a base: its gradient's memory, of the layout of its value
+  const NodeId* inputs = nullptr;
+  const void* payload = nullptr;  ///< the operation's constants; a Part; a Parameter
+  const char* file = nullptr;
+  Split* split = nullptr;
+  WeightSweep* weight = nullptr;
+  int line = 0;
+  std::uint32_t stamp = 0;  ///< tells a node from an earlier one in its place
+  NodeId base = no_node;    ///< the node that owns the memory
+  NodeId region = no_node;  ///< the node whose `state` speaks for this one's gradient
+  std::uint32_t sweep = 0;  ///< the sweep that `state`, `split` and `weight` belong to
+  std::uint32_t uses = 0;   ///< matrix products this node is the right-hand factor of
+  std::uint32_t input_count = 0;
+  DType dtype = float32;
+  GradState state = GradState::none;
+  bool needs_grad = false;
+  bool keeps_grad = false;  ///< the gradient outlives the sweep: leaves, and by request
+  bool is_part = false;     ///< `payload` is a Part
+  bool irregular = false;   ///< a view whose gradient can't be told apart from its region's
+  bool is_parameter = false;
+
+  Index count() const { return layout->shape.count(); }
+  std::size_t bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
+  bool is_base(NodeId self) const { return base == self; }
+  Source source() const { return {file, line}; }
+  std::span<const NodeId> input_ids() const { return {inputs, input_count}; }
+};
+static_assert(std::is_trivially_destructible_v<Node>);
+
+/// Where a contribution to a gradient goes. When `fresh`, every element must be written; otherwise added.
+struct GradTarget {
+  std::byte* data;
+  bool fresh;
+};
+
+/// The tape's insides: nodes in creation order, their memory, and the sweep over them.
+class Graph {
+ public:
+  explicit Graph(bool recording) : recording_(recording) {}
+
+  // --- Recording -----------------------------------------------------------------------------------
+  /// The node behind a Var. Throws Error when it belongs to another tape or to a cleared one.
+  NodeId check(const Var& var, const char* function, Source where) const;
+  Var var(NodeId id);
+  /// A leaf with a copy of the tensor.
+  NodeId add_leaf(const TensorView& tensor, bool needs_grad, Source where);
+  NodeId bind(Parameter& parameter, Source where);
+  /// A node whose memory is its own and not yet written. `inputs` and what `payload` points to are kept only
+  /// where the sweep will need them.
+  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype, Source where);
+  /// A node that looks at an input's memory, `offset` elements from its first.
+  enum class Sees { same_elements, part, some };
+  NodeId add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees,
+                  Source where, const Part& part = {});
+  /// The input itself when its rows are contiguous, else a copy of it that is.
+  NodeId rowwise(NodeId id, Source where);
+  NodeId contiguous(NodeId id, Source where);
+  /// Keeps a plain value for the operation's backward.
+  template <class T>
+  void keep(NodeId id, const T& payload) {
+    static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>,
+                  "what an operation keeps is dropped without a destructor: it must be plain data");
+    if (!nodes_[id].needs_grad) return;
+    nodes_[id].payload = new (arena_.allocate(sizeof(T), alignof(T))) T(payload);
+  }
+  const Layout* layout(const Shape& shape) { return new (arena_.allocate(sizeof(Layout), 8)) Layout(shape); }
+  /// Memory that lasts until the tape is cleared (or rewound).
+  template <class T>
+  T* array(std::size_t count) {
+    return arena_.array<T>(count);
+  }
+
+  /// Memory taken while the result lives is given back at its end. Nothing may be recorded meanwhile.
+  class Scratch {
+   public:
+    explicit Scratch(Arena& arena) : arena_(arena), mark_(arena.mark()) {}
+    ~Scratch() { arena_.rewind_to(mark_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+
+   private:
+    Arena& arena_;
+    Arena::Mark mark_;
+  };
+  Scratch scratch() { return Scratch(arena_); }
+
+  Node& node(NodeId id) { return nodes_[id]; }
+  const Node& node(NodeId id) const { return nodes_[id]; }
+  template <class T>
+  T* value(NodeId id) {
+    return reinterpret_cast<T*>(nodes_[id].value);
+  }
+  template <class T>
+  const T& payload(NodeId id) const {
+    return *static_cast<const T*>(nodes_[id].payload);
+  }
+  TensorView view(NodeId id) const { return {nodes_[id].value, nodes_[id].dtype, *nodes_[id].layout}; }
+  bool recording() const { return recording_; }
+
+  // --- Sweeping (backward.cpp) ------------------------------------------------------------------------
+  void backward(NodeId output, const TensorView* seed, Source where);
+  /// Memory for a contribution to a node's gradient, laid out like its value.
+  GradTarget target(NodeId id);
+  /// The same, always initialised: to be added to.
+  std::byte* accumulator(NodeId id);
+  /// The finished gradient of a node during its backward, or null when nothing reached it.
+  std::byte* incoming(NodeId id);
+  /// The kept gradient. Throws Error when there is none.
+  TensorView grad(NodeId id, Source where) const;
+  /// Gradient-time memory that is given back during the sweep.
+  BufferPool& pool() { return pool_; }
+  bool current(const Node& node) const { return node.sweep == sweep_; }
+  /// The node, with what an earlier sweep left in it forgotten.
+  Node& touch(NodeId id);
+
+  // --- Whole tape -------------------------------------------------------------------------------------
+  struct Mark {
+    Arena::Mark arena;
+    std::size_t nodes = 0;
+    std::uint32_t stamp = 0;
+  };
+  Mark mark() const { return {arena_.mark(), nodes_.size(), stamp_}; }
+  void rewind_to(const Mark& mark, Source where);
+  void clear() { rewind_to({}, Source::here()); }
+  std::size_t size() const { return nodes_.size(); }
+  std::size_t bytes_in_use() const { return arena_.used() + pool_.used() + nodes_.size() * sizeof(Node); }
+  std::size_t bytes_held() const { return arena_.capacity() + pool_.capacity() + nodes_.capacity() * sizeof(Node); }
+
+ private:
+  NodeId append(const Operation* operation, const Layout* layout, DType dtype, Source where);
+  std::byte* grad_memory(const Node& node) const;
+  bool claim(NodeId region);
+  bool claim_base(Node& base);
+  bool claim_part(NodeId region);
+  void complete(NodeId region);
+
+  Arena arena_;
+  BufferPool pool_;
+  std::vector<Node> nodes_;
+  /// Open addressing, a power of two long: the node of every parameter used since the last clear.
+  struct Binding {
+    const Parameter* parameter = nullptr;
+    NodeId node = no_node;
+  };
+  Binding& binding(const Parameter& parameter);
+  bool is_bound(const Binding& binding) const;
+  std::vector<Binding> bindings_;
+  std::size_t binding_count_ = 0;
+  std::uint32_t stamp_ = 1;
+  std::uint32_t sweep_ = 0;
+  bool recording_;
+};
+
+/// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (matmul.cpp).
+void finish_weight(Graph& graph, NodeId id);
+
+}  // namespace unroll::detail

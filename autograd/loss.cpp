@@ -1,0 +1,107 @@
+#include <autograd/loss.h>
+
+#include <autograd/elementwise.h>
+#include <autograd/parallel.h>
+#include <autograd/record.h>
+#include <autograd/reduce.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace unroll {
+
+namespace {
+
+template <class T>
+using Row = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
+template <class T>
+using MutableRow = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
+
+/// log sum_k exp(x_k): the largest is subtracted first, unless that is itself minus infinity.
+template <class T>
+T log_sum_exp(const Row<T>& x) {
+  T largest = x.maxCoeff();
+  if (!std::isfinite(largest)) return largest;
+  return largest + std::log((x - largest).exp().sum());
+}
+
+/// Rows handled together: enough of them to be worth a thread.
+Index rows_each(Index columns) { return std::max<Index>(1, detail::parallel_grain / std::max<Index>(columns, 1)); }
+
+template <class F>
+void for_each_row(Index rows, Index columns, F&& f) {
+  Index each = rows_each(columns);
+  detail::for_each_block((rows + each - 1) / each, [&](Index block) {
+    for (Index row = block * each; row < std::min(rows, (block + 1) * each); ++row) f(row);
+  });
+}
+
+}  // namespace
+
+Var log_softmax(const Var& x, Source where) {
+  return record(
+      "log_softmax", {x}, x.shape(),
+      []<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
+        for_each_row(y.rows(), y.cols(), [&](Index row) {
+          Row<T> from(values.row(row).data(), y.cols());
+          MutableRow<T>(y.row(row).data(), y.cols()) = from - log_sum_exp(from);
+        });
+      },
+      []<class T>(Derivative<T>& d) {
+        auto dx = d.dx(0);
+        for_each_row(dx.rows(), dx.cols(), [&](Index row) {
+          Row<T> y(d.y().row(row).data(), dx.cols()), dy(d.dy().row(row).data(), dx.cols());
+          MutableRow<T>(dx.row(row).data(), dx.cols()) += dy - y.exp() * dy.sum();
+        });
+      },
+      where);
+}
+
+Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
+  const Shape shape = logits.shape();
+  Index rows = shape.rows(), classes = shape.columns();
+  if (shape.rank() < 1 || targets.size() != rows)
+    fail_at(where, "cross_entropy: logits are {} and targets {}; one target is needed for each row of logits", shape,
+            targets.shape());
+  if (rows == 0) fail_at(where, "cross_entropy: logits are {}; there are no rows to average over", shape);
+  for (Index row = 0; row < rows; ++row)
+    if (targets[row] < 0 || targets[row] >= classes)
+      fail_at(where, "cross_entropy: target {} is {}; logits of shape {} have classes 0 to {}", row, targets[row], shape,
+              classes - 1);
+  detail::Graph& graph = *logits.graph();
+  auto* target = graph.array<std::int32_t>(static_cast<std::size_t>(rows));
+  std::ranges::copy(targets.values(), target);
+  auto* log_sums = graph.array<double>(static_cast<std::size_t>(rows));
+  return record(
+      "cross_entropy", {logits}, Shape{},
+      [=]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
+        for_each_row(rows, classes, [&](Index row) { log_sums[row] = log_sum_exp(Row<T>(x.row(row).data(), classes)); });
+        double sum = 0;
+        for (Index row = 0; row < rows; ++row) sum += log_sums[row] - static_cast<double>(x(row, target[row]));
+        y(0, 0) = static_cast<T>(sum / static_cast<double>(rows));
+      },
+      [=]<class T>(Derivative<T>& d) {
+        T scale = d.dy()(0, 0) / static_cast<T>(rows);
+        auto x = d.x(0);
+        detail::GradTarget goal = d.graph().target(d.input(0));
+        Index stride = x.outerStride();
+        for_each_row(rows, classes, [&](Index row) {
+          Row<T> from(x.row(row).data(), classes);
+          MutableRow<T> dx(reinterpret_cast<T*>(goal.data) + row * stride, classes);
+          auto share = (from - static_cast<T>(log_sums[row])).exp() * scale;
+          if (goal.fresh)
+            dx = share;
+          else
+            dx += share;
+          dx[target[row]] -= scale;
+        });
+      },
+      where);
+}
+
+Var mse(const Var& x, const Var& y, Source where) {
+  if (x.shape() != y.shape()) fail_at(where, "mse: shapes {} and {}; they must agree", x.shape(), y.shape());
+  return mean(Var(square(x - y), where), where);
+}
+
+}  // namespace unroll

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <autograd/expression.h>
+
+namespace unroll {
+
+namespace detail {
+
+Var record_affine(std::span<const Argument> factors, std::span<const Argument> addends, Source where);
+
+}  // namespace detail
+
+/// A sum of matrix products and addends that is still to be computed, in one buffer and as one node:
+/// `matmul(x, W) + matmul(h, U) + b`. It becomes a Var wherever one is asked for.
+template <int Products, int Addends>
+struct Affine {
+  using RecordsAsVar = void;
+  std::array<Argument, 2 * Products> factors;
+  std::array<Argument, Addends> addends;
+  Source where;
+
+  Var record(Source) const { return detail::record_affine(factors, addends, where); }
+  operator Var() const { return record(where); }  // NOLINT(google-explicit-constructor)
+};
+
+/// y = a b: a [..., M, K] (or [K]), b [K, N], y [..., M, N].
+/// Added to products, Vars or Parameters of y's shape, or to a row [N], it accumulates in place.
+/// Throws Error when a's last axis and b's first differ, or b is not a matrix.
+inline Affine<1, 0> matmul(const Argument& a, const Argument& b, Source where = Source::here()) {
+  return {{a, b}, {}, where};
+}
+
+namespace detail {
+
+template <int P, int A>
+inline constexpr bool is_affine<Affine<P, A>> = true;
+
+template <int P, int A>
+const Affine<P, A>& as_affine(const Affine<P, A>& sum) {
+  return sum;
+}
+template <class T>
+  requires(!is_affine<T>)
+Affine<0, 1> as_affine(const T& addend) {
+  if constexpr (is_expression<T>)
+    return {{}, {Argument(Var(addend))}, {}};
+  else
+    return {{}, {Argument(addend)}, {}};
+}
+
+template <std::size_t N, std::size_t M>
+std::array<Argument, N + M> join(const std::array<Argument, N>& a, const std::array<Argument, M>& b) {
+  return [&]<std::size_t... I, std::size_t... J>(std::index_sequence<I...>, std::index_sequence<J...>) {
+    return std::array<Argument, N + M>{a[I]..., b[J]...};
+  }(std::make_index_sequence<N>{}, std::make_index_sequence<M>{});
+}
+
+}  // namespace detail
+
+template <class A, class B>
+  requires detail::AffineSum<A, B>
+auto operator+(const A& a, const B& b) {
+  const auto& left = detail::as_affine(a);
+  const auto& right = detail::as_affine(b);
+  auto sum = [&]<int P, int M, int Q, int N>(const Affine<P, M>& l, const Affine<Q, N>& r) {
+    return Affine<P + Q, M + N>{detail::join(l.factors, r.factors), detail::join(l.addends, r.addends),
+                                l.where.line != 0 ? l.where : r.where};
+  };
+  return sum(left, right);
+}
+
+}  // namespace unroll

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <autograd/shape.h>
+
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+
+namespace unroll::detail {
+
+/// Elements of an element-wise pass that are worth handing to another thread.
+inline constexpr Index parallel_grain = 1 << 13;
+
+/// Calls `f(block)` for every block, in parallel. How the work is cut into blocks must follow from the
+/// problem's shape alone, never from the number of threads: that makes results the same bits on any.
+/// The wait is isolated, so that a waiting thread takes no unrelated task.
+template <class F>
+void for_each_block(Index blocks, F&& f) {
+  if (blocks <= 1) {
+    if (blocks == 1) f(Index{0});
+    return;
+  }
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(tbb::blocked_range<Index>(0, blocks, 1),
+                      [&](const tbb::blocked_range<Index>& range) {
+                        for (Index block = range.begin(); block < range.end(); ++block) f(block);
+                      },
+                      tbb::simple_partitioner());
+  });
+}
+
+}  // namespace unroll::detail

@@ -1,0 +1,267 @@
+#pragma once
+
+// The kernels of element-wise statements. From the type of an expression the compiler derives a forward
+// pass and a backward pass over tiles of rows and columns; everything between the loads and the stores
+// stays in registers. The backward recomputes the intermediate values instead of storing them.
+
+#include <autograd/graph.h>
+
+#include <tuple>
+
+namespace unroll {
+
+/// A few neighbouring elements that are computed together: 64 bytes, one AVX-512 register or several
+/// smaller ones. The operations of elementwise.h are written on these.
+template <class T>
+using Packet = Eigen::Array<T, 64 / sizeof(T), 1>;
+
+/// Derivatives that are exactly 1, -1 or 0: multiplying by them costs nothing.
+struct One {};
+struct MinusOne {};
+struct Zero {};
+
+namespace detail {
+
+#define UNROLL_INLINE [[gnu::always_inline]] inline
+
+template <class P>
+UNROLL_INLINE P chain(const P& g, const P& derivative) {
+  return g * derivative;
+}
+template <class P>
+UNROLL_INLINE const P& chain(const P& g, One) {
+  return g;
+}
+template <class P>
+UNROLL_INLINE P chain(const P& g, MinusOne) {
+  return -g;
+}
+template <class P>
+UNROLL_INLINE P chain(const P&, Zero) {
+  return P::Zero();
+}
+
+/// The structure of an expression without its operands: inputs and constants are numbered from the left.
+struct Input {
+  static constexpr int inputs = 1, constants = 0;
+
+  template <class P, int I, int C>
+  struct Evaluated {
+    P y;
+    UNROLL_INLINE Evaluated(const P* x, const P*) : y(x[I]) {}
+    UNROLL_INLINE void reverse(const P& g, P* dx) const { dx[I] = g; }
+  };
+};
+
+struct Constant {
+  static constexpr int inputs = 0, constants = 1;
+
+  template <class P, int I, int C>
+  struct Evaluated {
+    P y;
+    UNROLL_INLINE Evaluated(const P*, const P* constants) : y(constants[C]) {}
+    UNROLL_INLINE void reverse(const P&, P*) const {}
+  };
+};
+
+template <class Op, class... Args>
+struct Apply {
+  static constexpr int inputs = (0 + ... + Args::inputs), constants = (0 + ... + Args::constants);
+
+  /// The values of the operation and, first, of everything below it.
+  template <class P, int I, int C>
+  struct Evaluated {
+    template <std::size_t... K>
+    static auto types(std::index_sequence<K...>) {
+      constexpr std::array<int, sizeof...(Args)> n{Args::inputs...}, c{Args::constants...};
+      constexpr auto before = [](const auto& counts, std::size_t k) {
+        int sum = 0;
+        for (std::size_t i = 0; i < k; ++i) sum += counts[i];
+        return sum;
+      };
+      return std::type_identity<
+          std::tuple<typename Args::template Evaluated<P, I + before(n, K), C + before(c, K)>...>>{};
+    }
+    using Arguments = typename decltype(types(std::index_sequence_for<Args...>{}))::type;
+
+    Arguments args;
+    P y;
+
+    UNROLL_INLINE Evaluated(const P* x, const P* constants)
+        : Evaluated(x, constants, std::index_sequence_for<Args...>{}) {}
+    template <std::size_t... K>
+    UNROLL_INLINE Evaluated(const P* x, const P* constants, std::index_sequence<K...>)
+        : args(std::tuple_element_t<K, Arguments>(x, constants)...), y(Op::value(std::get<K>(args).y...)) {}
+
+    UNROLL_INLINE void reverse(const P& g, P* dx) const { reverse(g, dx, std::index_sequence_for<Args...>{}); }
+    template <std::size_t... K>
+    UNROLL_INLINE void reverse(const P& g, P* dx, std::index_sequence<K...>) const {
+      if constexpr (sizeof...(K) == 1) {
+        std::get<0>(args).reverse(propagate(g, Op::derivative(std::get<0>(args).y, y)), dx);
+      } else {
+        auto derivatives = Op::derivative(std::get<K>(args).y..., y);
+        (std::get<K>(args).reverse(propagate(g, std::get<K>(derivatives)), dx), ...);
+      }
+    }
+    template <class D>
+    UNROLL_INLINE static P propagate(const P& g, const D& derivative) {
+      if constexpr (std::is_empty_v<D>)
+        return chain(g, derivative);
+      else
+        return chain(g, P(derivative));
+    }
+  };
+};
+
+/// What a kernel does with one input's gradient.
+enum class Adjoint : std::uint8_t { skip, write, add };
+
+/// A rectangle of a statement: `rows` rows of `columns` elements, the result's being contiguous.
+struct Tile {
+  Index rows, columns;
+  const void* const* x;      ///< the inputs' first elements
+  const Index* row_stride;   ///< of each input
+  const Index* column_stride;
+  const double* constants;
+  void* y;                   ///< forward: the result
+  const void* dy;            ///< backward: its gradient
+  Index y_stride;
+  void* const* dx;           ///< backward: the inputs' gradients, their strides, what to do with them
+  const Index* dx_row_stride;
+  const Index* dx_column_stride;
+  const Adjoint* adjoint;
+};
+
+/// All that the library needs to know about a statement: no template is compiled twice for it.
+struct Statement {
+  Operation operation;
+  int inputs;
+  /// By type (float32, float64) and by whether every input's columns are neighbours.
+  void (*forward[2][2])(const Tile&);
+  void (*backward[2][2])(const Tile&);
+};
+
+template <bool Unit, class T>
+UNROLL_INLINE Packet<T> load(const T* from, Index at, Index stride) {
+  using P = Packet<T>;
+  if constexpr (Unit) return Eigen::Map<const P>(from + at);
+  if (stride == 1) return Eigen::Map<const P>(from + at);
+  if (stride == 0) return P::Constant(*from);
+  P packet;
+  for (Index i = 0; i < P::SizeAtCompileTime; ++i) packet[i] = from[(at + i) * stride];
+  return packet;
+}
+
+/// The last `count` elements of a row; the lanes beyond repeat the last, which cannot trap where it did not.
+template <class T>
+UNROLL_INLINE Packet<T> load_part(const T* from, Index at, Index stride, Index count) {
+  Packet<T> packet = Packet<T>::Constant(from[(at + count - 1) * stride]);
+  for (Index i = 0; i < count; ++i) packet[i] = from[(at + i) * stride];
+  return packet;
+}
+
+template <class Kernel, class T>
+struct Splats {
+  Packet<T> values[Kernel::constants + 1];
+  explicit Splats(const double* constants) {
+    for (int i = 0; i < Kernel::constants; ++i) values[i] = Packet<T>::Constant(static_cast<T>(constants[i]));
+  }
+};
+
+template <class Kernel, class T, bool Unit>
+void forward_tile(const Tile& tile) {
+  using P = Packet<T>;
+  using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
+  constexpr int n = Kernel::inputs;
+  constexpr Index width = P::SizeAtCompileTime;
+  const Splats<Kernel, T> constants(tile.constants);
+  for (Index row = 0; row < tile.rows; ++row) {
+    const T* from[n];
+    for (int k = 0; k < n; ++k) from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
+    T* y = static_cast<T*>(tile.y) + row * tile.y_stride;
+    P x[n];
+    Index at = 0;
+    for (; at + width <= tile.columns; at += width) {
+      for (int k = 0; k < n; ++k) x[k] = load<Unit>(from[k], at, tile.column_stride[k]);
+      Eigen::Map<P>(y + at) = Evaluated(x, constants.values).y;
+    }
+    if (Index rest = tile.columns - at; rest > 0) {
+      for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
+      P result = Evaluated(x, constants.values).y;
+      for (Index i = 0; i < rest; ++i) y[at + i] = result[i];
+    }
+  }
+}
+
+template <class Kernel, class T, bool Unit>
+void backward_tile(const Tile& tile) {
+  using P = Packet<T>;
+  using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
+  constexpr int n = Kernel::inputs;
+  constexpr Index width = P::SizeAtCompileTime;
+  const Splats<Kernel, T> constants(tile.constants);
+  for (Index row = 0; row < tile.rows; ++row) {
+    const T* from[n];
+    T* to[n];
+    for (int k = 0; k < n; ++k) {
+      from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
+      to[k] = static_cast<T*>(tile.dx[k]) + row * tile.dx_row_stride[k];
+    }
+    const T* dy = static_cast<const T*>(tile.dy) + row * tile.y_stride;
+    P x[n], dx[n];
+    P sum[n];  // of an input repeated along the row
+    if constexpr (!Unit)
+      for (int k = 0; k < n; ++k) sum[k] = P::Zero();
+    Index at = 0;
+    for (; at + width <= tile.columns; at += width) {
+      for (int k = 0; k < n; ++k) x[k] = load<Unit>(from[k], at, tile.column_stride[k]);
+      Evaluated(x, constants.values).reverse(P(Eigen::Map<const P>(dy + at)), dx);
+      for (int k = 0; k < n; ++k) {
+        if (tile.adjoint[k] == Adjoint::skip) continue;
+        if (Unit || tile.dx_column_stride[k] == 1) {
+          Eigen::Map<P> d(to[k] + at);
+          d = tile.adjoint[k] == Adjoint::write ? dx[k] : P(d + dx[k]);
+        } else if (tile.dx_column_stride[k] == 0) {
+          sum[k] += dx[k];
+        } else {
+          for (Index i = 0; i < width; ++i) {
+            T& d = to[k][(at + i) * tile.dx_column_stride[k]];
+            d = tile.adjoint[k] == Adjoint::write ? dx[k][i] : d + dx[k][i];
+          }
+        }
+      }
+    }
+    if (Index rest = tile.columns - at; rest > 0) {
+      for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
+      Evaluated(x, constants.values).reverse(load_part(dy, at, 1, rest), dx);
+      for (int k = 0; k < n; ++k) {
+        if (tile.adjoint[k] == Adjoint::skip) continue;
+        for (Index i = 0; i < rest; ++i) {
+          T& d = to[k][(at + i) * tile.dx_column_stride[k]];
+          d = tile.adjoint[k] == Adjoint::write ? dx[k][i] : d + dx[k][i];
+        }
+      }
+    }
+    if constexpr (!Unit)
+      for (int k = 0; k < n; ++k)
+        if (tile.dx_column_stride[k] == 0 && tile.adjoint[k] != Adjoint::skip) *to[k] += sum[k].sum();
+  }
+}
+
+void statement_backward(Graph& graph, NodeId id);
+
+template <class Kernel>
+inline constexpr Statement statement{
+    {"element-wise", statement_backward},
+    Kernel::inputs,
+    {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
+     {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>}},
+    {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
+     {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>}}};
+
+/// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
+NodeId record_statement(Graph& graph, const Statement& statement, std::span<const NodeId> inputs,
+                        std::span<const double> constants, Source where);
+
+}  // namespace detail
+}  // namespace unroll

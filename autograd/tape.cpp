@@ -1,0 +1,55 @@
+#include <autograd/tape.h>
+
+#include <autograd/shape_ops.h>
+
+namespace unroll {
+
+using detail::Graph;
+using detail::NodeId;
+
+Var Tape::constant(const TensorView& tensor, Source where) { return graph_->var(graph_->add_leaf(tensor, false, where)); }
+
+Var Tape::variable(const TensorView& tensor, Source where) { return graph_->var(graph_->add_leaf(tensor, true, where)); }
+
+Var Tape::zeros(const Shape& shape, DType dtype, Source where) {
+  double nothing = 0;
+  Layout repeated(shape);
+  repeated.strides.fill(0);
+  return constant(TensorView(&nothing, dtype, repeated), where);
+}
+
+Var Tape::use(Parameter& parameter, Source where) { return graph_->var(graph_->bind(parameter, where)); }
+
+void Tape::backward(const Var& loss, Source where) {
+  graph_->backward(graph_->check(loss, "backward", where), nullptr, where);
+}
+
+void Tape::backward(const Var& y, const TensorView& seed, Source where) {
+  graph_->backward(graph_->check(y, "backward", where), &seed, where);
+}
+
+void Tape::clear() { graph_->clear(); }
+
+const detail::Node& Var::node() const {
+  if (graph_ == nullptr) fail("Var: an empty Var has no value; assign one to it first");
+  return graph_->node(graph_->check(*this, "Var", {}));
+}
+
+TensorView Var::value() const {
+  node();
+  return graph_->view(id_);
+}
+
+TensorView Var::grad(Source where) const {
+  node();
+  return graph_->grad(id_, where);
+}
+
+Var Var::keep_grad() const {
+  graph_->node(node().base).keeps_grad = true;
+  return *this;
+}
+
+Var Var::operator[](Index t) const { return select(*this, 0, t); }
+
+}  // namespace unroll
