@@ -30,12 +30,16 @@ NodeId Graph::append(const Operation* operation, const Layout* layout, DType dty
   return id;
 }
 
+NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {
+  NodeId id = append(nullptr, layout(shape), dtype, where);
+  nodes_[id].value = static_cast<std::byte*>(arena_.allocate(nodes_[id].bytes()));
+  return id;
+}
+
 NodeId Graph::add_leaf(const TensorView& tensor, bool needs_grad, Source where) {
-  const Layout* shape = layout(tensor.shape());
-  NodeId id = append(nullptr, shape, tensor.dtype(), where);
+  NodeId id = add_leaf(tensor.shape(), tensor.dtype(), where);
   Node& node = nodes_[id];
-  node.value = static_cast<std::byte*>(arena_.allocate(node.bytes()));
-  copy(node.value, *shape, tensor.raw(), tensor.layout(), tensor.dtype());
+  copy(node.value, *node.layout, tensor.raw(), tensor.layout(), tensor.dtype());
   node.needs_grad = node.keeps_grad = needs_grad && recording_;
   return id;
 }

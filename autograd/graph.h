@@ -104,6 +104,8 @@ class Graph {
   Var var(NodeId id);
   /// A leaf with a copy of the tensor.
   NodeId add_leaf(const TensorView& tensor, bool needs_grad, Source where);
+  /// A leaf that no gradient is wanted for and whose memory the caller is to fill.
+  NodeId add_leaf(const Shape& shape, DType dtype, Source where);
   NodeId bind(Parameter& parameter, Source where);
   /// A node whose memory is its own and not yet written. `inputs` and what `payload` points to are kept only
   /// where the sweep will need them.

@@ -20,7 +20,6 @@ struct Affine {
   Source where;
 
   Var record(Source) const { return detail::record_affine(factors, addends, where); }
-  operator Var() const { return record(where); }  // NOLINT(google-explicit-constructor)
 };
 
 /// y = a b: a [..., M, K] (or [K]), b [K, N], y [..., M, N].
