@@ -102,15 +102,17 @@ Shape broadcast(const Shape& a, const Shape& b, std::string_view function, Sourc
 }  // namespace unroll
 
 template <>
-struct fmt::formatter<unroll::Shape> : fmt::formatter<std::string> {
+struct fmt::formatter<unroll::Shape> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(const unroll::Shape& shape, format_context& context) const {
-    return fmt::formatter<std::string>::format(to_string(shape), context);
+    return fmt::format_to(context.out(), "{}", unroll::to_string(shape));
   }
 };
 
 template <>
-struct fmt::formatter<unroll::DType> : fmt::formatter<const char*> {
+struct fmt::formatter<unroll::DType> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(unroll::DType type, format_context& context) const {
-    return fmt::formatter<const char*>::format(unroll::name_of(type), context);
+    return fmt::format_to(context.out(), "{}", unroll::name_of(type));
   }
 };

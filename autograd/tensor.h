@@ -155,15 +155,12 @@ MatrixMap<T> Tensor::matrix() {
 }  // namespace unroll
 
 template <>
-struct fmt::formatter<unroll::TensorView> : fmt::formatter<std::string> {
+struct fmt::formatter<unroll::TensorView> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(const unroll::TensorView& tensor, format_context& context) const {
-    return fmt::formatter<std::string>::format(to_string(tensor), context);
+    return fmt::format_to(context.out(), "{}", unroll::to_string(tensor));
   }
 };
 
 template <>
-struct fmt::formatter<unroll::Tensor> : fmt::formatter<unroll::TensorView> {
-  auto format(const unroll::Tensor& tensor, format_context& context) const {
-    return fmt::formatter<unroll::TensorView>::format(tensor.view(), context);
-  }
-};
+struct fmt::formatter<unroll::Tensor> : fmt::formatter<unroll::TensorView> {};
