@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -92,10 +91,9 @@ class TemporaryFile {
 
  private:
   int create(mode_t mode) {
-    static std::atomic<unsigned> counter{0};
-    // A name may be taken by what a process with the same number left behind when it was killed.
+    // A name may be taken: by another thread, or by what a process with the same number left when it was killed.
     for (int attempt = 0; attempt < 1000; ++attempt) {
-      name_ = fmt::format(".unroll-{}-{}.tmp", ::getpid(), counter++);
+      name_ = fmt::format(".unroll-{}-{}.tmp", ::getpid(), attempt);
       const int file = ::openat(folder_, name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
       created_ = file >= 0;
       if (created_ || errno != EEXIST) return file;

@@ -68,7 +68,7 @@ struct Blocks {
     Index wanted = std::clamp<Index>(walk.count / parallel_grain, 1, std::max<Index>(most, 1));
     units_each = (units + wanted - 1) / wanted;
     if (of_columns) units_each = (units_each + 15) / 16 * 16;  // whole packets
-    count = units == 0 ? 0 : (units + units_each - 1) / units_each;
+    count = (units + units_each - 1) / units_each;
   }
 };
 
@@ -163,6 +163,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, std::span<cons
     std::ranges::copy(constants, values);
     graph.keep(id, StatementPayload{constants.size(), values});
   }
+  if (layout->shape.count() == 0) return id;
 
   auto scratch = graph.scratch();
   auto* layouts = graph.array<const Layout*>(inputs.size());
@@ -221,6 +222,11 @@ class StatementSweep {
       partial_[k] = nullptr;
     }
     const Shape& shape = graph_.node(id_).layout->shape;
+    if (shape.count() == 0) {
+      for (std::size_t k = 0; k < n_; ++k)
+        if (needs(k)) graph_.accumulator(inputs_[k]);
+      return;
+    }
     walk_ = plan(graph_, shape, {layouts_, 2 * n_});
     bool overlap = choose_targets();
     Blocks blocks(walk_, overlap ? 1 : most_blocks());

@@ -8,12 +8,6 @@
 
 #include <tuple>
 
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-// GCC's own AVX-512 intrinsics set this off wherever they are inlined (GCC bug 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 namespace unroll {
 
 /// A few neighbouring elements that are computed together: 64 bytes, one AVX-512 register or several
@@ -271,7 +265,3 @@ NodeId record_statement(Graph& graph, const Statement& statement, std::span<cons
 
 }  // namespace detail
 }  // namespace unroll
-
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
-#pragma GCC diagnostic pop
-#endif

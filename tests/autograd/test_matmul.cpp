@@ -1,0 +1,121 @@
+#include <autograd/autograd.h>
+#include <tests/support.h>
+
+#include <doctest/doctest.h>
+
+using namespace unroll;
+using namespace unroll::testing;
+
+namespace {
+
+/// The product by three plain loops.
+Tensor product(const Tensor& a, const Tensor& b) {
+  Tensor y(a.shape().with(a.shape().rank() - 1, b.shape()[1]), float64);
+  auto A = a.to(float64), B = b.to(float64);
+  for (Index i = 0; i < A.shape().rows(); ++i)
+    for (Index j = 0; j < B.shape()[1]; ++j) {
+      double sum = 0;
+      for (Index k = 0; k < B.shape()[0]; ++k) sum += A.matrix<double>()(i, k) * B.matrix<double>()(k, j);
+      y.matrix<double>()(i, j) = sum;
+    }
+  return y;
+}
+
+using Inputs = std::vector<Var>;
+
+}  // namespace
+
+TEST_CASE("products agree with plain loops, in both types and all sizes") {
+  for (auto [m, n, k] : std::vector<std::array<Index, 3>>{{1, 1, 1}, {1, 64, 16}, {3, 5, 7}, {32, 130, 65}, {300, 20, 40}, {2, 3, 0}, {0, 3, 2}, {70, 500, 300}}) {
+    CAPTURE(m);
+    CAPTURE(n);
+    CAPTURE(k);
+    Tensor a = random_tensor({m, k}, 1), b = random_tensor({k, n}, 2), expected = product(a, b);
+    Tape tape;
+    CHECK(relative_error(Var(matmul(tape.constant(a), tape.constant(b))).value(), expected) < 1e-13);
+    CHECK(relative_error(Var(matmul(tape.constant(a.to(float32)), tape.constant(b.to(float32)))).value(), expected) < 2e-6);
+    CHECK(relative_error(Var(matmul(tape.constant(a), transpose(tape.constant(b.transposed())))).value(), expected) < 1e-13);
+  }
+}
+
+TEST_CASE("leading axes of the left factor are rows") {
+  Tape tape;
+  Var x = tape.constant(random_tensor({2, 3, 4}, 1)), w = tape.constant(random_tensor({4, 5}, 2));
+  CHECK(Var(matmul(x, w)).shape() == Shape{2, 3, 5});
+  CHECK(Var(matmul(x[0][1], w)).shape() == Shape{5});
+  CHECK(relative_error(Var(matmul(x, w))[1].value(), Var(matmul(x[1], w)).value()) < 1e-14);
+}
+
+TEST_CASE("sums of products and addends are one node, and agree with separate ones") {
+  Tape tape;
+  auto leaf = [&](Shape shape, unsigned seed) { return tape.variable(random_tensor(shape, seed)); };
+  Var x = leaf({3, 4}, 1), W = leaf({4, 6}, 2), h = leaf({3, 5}, 3), U = leaf({5, 6}, 4), b = leaf({6}, 5), c = leaf({3, 6}, 6);
+  std::size_t before = tape.size();
+  Var fused = c + matmul(x, W) + matmul(h, U) + b;
+  CHECK(tape.size() == before + 1);
+  Var a1 = matmul(x, W), a2 = matmul(h, U);
+  Var apart = c + a1 + a2 + b;
+  CHECK(relative_error(fused.value(), apart.value()) < 1e-14);
+}
+
+TEST_CASE("products: derivatives of every operand") {
+  auto error = [](auto&& f, std::vector<Shape> shapes) {
+    std::vector<Tensor> inputs;
+    for (std::size_t i = 0; i < shapes.size(); ++i) inputs.push_back(random_tensor(shapes[i], i + 1));
+    return gradient_error([&](Tape&, const Inputs& v) { return Var(f(v)); }, inputs);
+  };
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]); }, {{3, 4}, {4, 5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{2, 3, 4}, {4, 5}, {5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return v[2] + matmul(v[0], v[1]) + v[3]; }, {{3, 4}, {4, 5}, {3, 5}, {5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + matmul(v[2], v[3]); }, {{3, 4}, {4, 5}, {3, 2}, {2, 5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[0]); }, {{4, 4}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], transpose(v[0])) + matmul(transpose(v[1]), v[1]); }, {{4, 3}, {2, 4}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {3, 1}}) < 1e-8);        // column
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {2, 3, 5}}) < 1e-8);     // larger
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[0]; }, {{4, 4}, {4, 4}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(tanh(v[0]), v[1]) + v[2] * v[2]; }, {{3, 4}, {4, 5}, {3, 5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { auto [a, b] = chunk<2>(v[0]); return matmul(a, b) + transpose(b); }, {{3, 6}}) < 1e-8);
+}
+
+TEST_CASE("a weight used at many steps gathers its gradient over them") {
+  // Few rows at a time, many steps: more rows in all than are gathered before a flush, and gathered ones left over.
+  for (Index steps : {1, 2, 7, 40}) {
+    CAPTURE(steps);
+    auto f = [&](Tape&, const Inputs& v) {
+      Var h = v[0];
+      for (Index t = 0; t < steps; ++t) h = tanh(matmul(h, v[1]) + v[2]);
+      return h;
+    };
+    CHECK(gradient_error(f, {random_tensor({20, 3}, 1), random_tensor({3, 3}, 2), random_tensor({3}, 3)}) < 1e-7);
+  }
+  // The weight itself computed, and a view.
+  auto f = [](Tape&, const Inputs& v) {
+    Var w = tanh(v[1]);
+    auto [u, z] = chunk<2>(w);
+    Var h = v[0];
+    for (int t = 0; t < 5; ++t) h = tanh(matmul(h, u) + matmul(h, z));
+    return h;
+  };
+  CHECK(gradient_error(f, {random_tensor({2, 3}, 1), random_tensor({3, 6}, 2)}) < 1e-7);
+}
+
+TEST_CASE("only gradients that somebody wants are computed") {
+  Parameter W("W", random_tensor({4, 5}, 1)), U("U", random_tensor({4, 5}, 2));
+  U.set_trainable(false);
+  Tape tape;
+  Var x = tape.constant(random_tensor({3, 4}, 3));
+  tape.backward(sum(Var(matmul(x, W) + matmul(x, U))));
+  CHECK(W.has_grad());
+  CHECK_FALSE(U.has_grad());
+}
+
+TEST_CASE("wrong products name both shapes and the line") {
+  Tape tape;
+  Var a = tape.constant(Tensor({32, 64})), b = tape.constant(Tensor({128, 10})), v = tape.constant(Tensor({64}));
+  CHECK_ERROR_HERE(Var(matmul(a, b)), "matmul: a is [32, 64] and b is [128, 10]; a's columns must equal b's rows");
+  CHECK_ERROR_HERE(Var(matmul(a, v)), "matmul", "[32, 64]", "[64]", "must be a matrix");
+  CHECK_ERROR_HERE(Var(matmul(a, tape.constant(Tensor({64, 2}, float64)))), "matmul", "float32", "float64");
+  CHECK_ERROR_HERE(Var(matmul(a, tape.constant(Tensor({64, 2}))) + v), "matmul's addend", "[32, 2]", "[64]");
+  Parameter W("W", Tensor({2, 2}));
+  CHECK_ERROR_HERE(Var(matmul(W, W)), "no tape");
+}
