@@ -116,12 +116,12 @@ namespace detail {
 template <class T>
 concept Addend = is_affine<T> || std::same_as<T, Var> || std::derived_from<T, Parameter> || is_expression<T>;
 template <class A, class B>
-concept AffineSum = (is_affine<A> || is_affine<B>) && Addend<A> && Addend<B>;
+concept AffineSum = Addend<A> && Addend<B> && (is_affine<A> || is_affine<B>);
 }  // namespace detail
 
 /// What an element-wise function takes: at least one Var, Parameter, Tensor or expression among numbers.
 template <class... T>
-concept Operands = (detail::Operand<T> || ...) && ((detail::Operand<T> || Number<T>) && ...);
+concept Operands = (detail::Operand<T> || ...) && ((detail::Operand<T> || Number<T>)&&...);
 
 /// Applies an element-wise operation (a struct with `value` and `derivative`; see elementwise.h).
 template <class Op, class... Args>

@@ -109,11 +109,12 @@ class Graph {
   NodeId bind(Parameter& parameter, Source where);
   /// A node whose memory is its own and not yet written. `inputs` and what `payload` points to are kept only
   /// where the sweep will need them.
-  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype, Source where);
+  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype,
+             Source where);
   /// A node that looks at an input's memory, `offset` elements from its first.
   enum class Sees { same_elements, part, some };
-  NodeId add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees,
-                  Source where, const Part& part = {});
+  NodeId add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees, Source where,
+                  const Part& part = {});
   /// The input itself when its rows are contiguous, else a copy of it that is.
   NodeId rowwise(NodeId id, Source where);
   NodeId contiguous(NodeId id, Source where);

@@ -66,8 +66,8 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
   if (rows == 0) fail_at(where, "cross_entropy: logits are {}; there are no rows to average over", shape);
   for (Index row = 0; row < rows; ++row)
     if (targets[row] < 0 || targets[row] >= classes)
-      fail_at(where, "cross_entropy: target {} is {}; logits of shape {} have classes 0 to {}", row, targets[row], shape,
-              classes - 1);
+      fail_at(where, "cross_entropy: target {} is {}; logits of shape {} have classes 0 to {}", row, targets[row],
+              shape, classes - 1);
   detail::Graph& graph = *logits.graph();
   auto* target = graph.array<std::int32_t>(static_cast<std::size_t>(rows));
   std::ranges::copy(targets.values(), target);
@@ -75,7 +75,8 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
   return record(
       "cross_entropy", {logits}, Shape{},
       [=]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
-        for_each_row(rows, classes, [&](Index row) { log_sums[row] = log_sum_exp(Row<T>(x.row(row).data(), classes)); });
+        for_each_row(rows, classes,
+                     [&](Index row) { log_sums[row] = log_sum_exp(Row<T>(x.row(row).data(), classes)); });
         double sum = 0;
         for (Index row = 0; row < rows; ++row) sum += log_sums[row] - static_cast<double>(x(row, target[row]));
         y(0, 0) = static_cast<T>(sum / static_cast<double>(rows));

@@ -162,7 +162,8 @@ void addend_backward(Graph& graph, NodeId id, const T* dy, Index rows, Index col
   GradTarget target = graph.target(id);
   T* to = reinterpret_cast<T*>(target.data);
   Index stride = addend.layout->row_stride();
-  for (Index row = 0; row < rows; ++row) add_to_rows(to + row * stride, 1, columns, dy + row * columns, 0, target.fresh);
+  for (Index row = 0; row < rows; ++row)
+    add_to_rows(to + row * stride, 1, columns, dy + row * columns, 0, target.fresh);
 }
 
 void affine_backward(Graph& graph, NodeId id) {
@@ -172,8 +173,7 @@ void affine_backward(Graph& graph, NodeId id) {
   Index rows = node.layout->shape.rows(), columns = node.layout->shape.columns();
   with_type(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
-    for (std::size_t i = 0; i < products; ++i)
-      product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
+    for (std::size_t i = 0; i < products; ++i) product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
     for (NodeId addend : inputs.subspan(2 * products)) addend_backward<T>(graph, addend, dy, rows, columns);
   });
 }
@@ -187,8 +187,7 @@ Shape product_shape(const Node& a, const Node& b, Source where) {
     fail_at(where, "matmul: a is {} and b is {}; b must be a matrix, and a have at least one axis", left, right);
   if (left.columns() != right[0])
     fail_at(where, "matmul: a is {} and b is {}; a's columns must equal b's rows", left, right);
-  if (a.dtype != b.dtype)
-    fail_at(where, "matmul: a is {} and b is {}; convert one of them", a.dtype, b.dtype);
+  if (a.dtype != b.dtype) fail_at(where, "matmul: a is {} and b is {}; convert one of them", a.dtype, b.dtype);
   return left.with(left.rank() - 1, right[1]);
 }
 

@@ -31,8 +31,7 @@ void sum_middle(T* y, const T* x, Index outer, Index middle, Index inner, double
         const T* row = x + (i * middle + j) * inner + left;
         for (Index k = 0; k < n; ++k) sums[static_cast<std::size_t>(k)] += static_cast<double>(row[k]);
       }
-      for (Index k = 0; k < n; ++k)
-        y[i * inner + left + k] = static_cast<T>(scale * sums[static_cast<std::size_t>(k)]);
+      for (Index k = 0; k < n; ++k) y[i * inner + left + k] = static_cast<T>(scale * sums[static_cast<std::size_t>(k)]);
     }
   }
 }
@@ -47,8 +46,7 @@ Var sum_neighbours(const Var& input, int first, int last, double scale, const ch
     if (axis >= first && axis <= last) result = result.without(axis);
   }
   return record(
-      name, {x}, result,
-      [=](auto y, auto values) { sum_middle(y.data(), values.data(), outer, middle, inner, scale); },
+      name, {x}, result, [=](auto y, auto values) { sum_middle(y.data(), values.data(), outer, middle, inner, scale); },
       [=]<class T>(Derivative<T>& d) {
         const T* dy = d.dy().data();
         detail::GradTarget target = d.graph().target(d.input(0));

@@ -102,8 +102,8 @@ Shape broadcast(const Shape& a, const Shape& b, std::string_view function, Sourc
     Index m = i <= a.rank() ? a[a.rank() - i] : 1;
     Index n = i <= b.rank() ? b[b.rank() - i] : 1;
     if (m != n && m != 1 && n != 1)
-      fail_at(where, "{}: shapes {} and {} do not broadcast; sizes must agree from the last axis, or be 1", function,
-              a, b);
+      fail_at(where, "{}: shapes {} and {} do not broadcast; sizes must agree from the last axis, or be 1", function, a,
+              b);
     sizes[static_cast<std::size_t>(rank - i)] = m == 1 ? n : m;
   }
   return Shape(std::span<const Index>(sizes.data(), static_cast<std::size_t>(rank)));

@@ -36,8 +36,8 @@ Var select(const Var& x, int axis, Index index, Source where) {
   to.shape = from.shape.without(axis);
   for (int k = 0, j = 0; k < from.shape.rank(); ++k)
     if (k != axis) to.strides[static_cast<std::size_t>(j++)] = from.stride(k);
-  return graph.var(graph.add_view(view, id, to, i * from.stride(axis), Sees::part, where,
-                                  {id, axis, from.shape[axis], i}));
+  return graph.var(
+      graph.add_view(view, id, to, i * from.stride(axis), Sees::part, where, {id, axis, from.shape[axis], i}));
 }
 
 Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
@@ -102,8 +102,8 @@ Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
   auto a = static_cast<std::size_t>(layout.shape.axis(axis_a, "transpose", where));
   auto b = static_cast<std::size_t>(layout.shape.axis(axis_b, "transpose", where));
   Shape shape = layout.shape;
-  layout.shape = shape.with(static_cast<int>(a), shape[static_cast<int>(b)])
-                     .with(static_cast<int>(b), shape[static_cast<int>(a)]);
+  layout.shape =
+      shape.with(static_cast<int>(a), shape[static_cast<int>(b)]).with(static_cast<int>(b), shape[static_cast<int>(a)]);
   std::swap(layout.strides[a], layout.strides[b]);
   return graph.var(graph.add_view(view, id, layout, 0, Sees::same_elements, where));
 }
@@ -194,8 +194,7 @@ Var concat(std::span<const Var> parts, int axis, Source where) {
   Index total = 0;
   for (const Var& p : parts) {
     bool fits = p.rank() == shape.rank() && p.shape() == shape.with(axis, p.rank() > axis ? p.shape()[axis] : 0);
-    if (!fits)
-      fail_at(where, "concat: parts of shapes {} and {}; only axis {} may differ", shape, p.shape(), axis);
+    if (!fits) fail_at(where, "concat: parts of shapes {} and {}; only axis {} may differ", shape, p.shape(), axis);
     total += p.shape()[axis];
   }
   shape = shape.with(axis, total);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <autograd/config.h>
+
 namespace unroll {
 
 /// A line of the user's program. Every public function that records something takes one as its last,

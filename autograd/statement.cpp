@@ -10,15 +10,33 @@ namespace unroll::detail {
 
 namespace {
 
+/// An array for one call: on the stack, unless it is long.
+template <class T>
+class SmallArray {
+ public:
+  SmallArray(Graph& graph, std::size_t size) : data_(size <= few ? on_stack_ : graph.array<T>(size)) {}
+  SmallArray(const SmallArray&) = delete;
+  SmallArray& operator=(const SmallArray&) = delete;
+  T& operator[](std::size_t i) { return data_[i]; }
+  const T& operator[](std::size_t i) const { return data_[i]; }
+  T* data() { return data_; }
+
+ private:
+  static constexpr std::size_t few = 16;
+  T on_stack_[few];
+  T* data_;
+};
+
 /// How a statement is walked: the axes of its result, merged where every operand's memory allows it.
 /// Axis 0 is the columns, axis 1 the rows; `strides` holds, for each axis, one stride for each operand.
 struct Walk {
   std::array<Index, max_rank> size;
-  std::array<Index*, max_rank> strides;
+  std::array<const Index*, max_rank> strides;
   int rank = 0;
   Index count = 0;
+  bool flat = false;  ///< every operand's elements lie in memory as the result's do
 
-  Index rows() const { return rank > 1 ? count / size[0] : 1; }
+  Index rows() const { return count / size[0]; }
 };
 
 /// The stride of an operand along an axis of the result: 0 where it is repeated.
@@ -30,6 +48,22 @@ Index stride_along(const Layout& operand, const Shape& result, int axis) {
 Walk plan(Graph& graph, const Shape& result, std::span<const Layout* const> operands) {
   Walk walk;
   walk.count = result.count();
+  static constexpr auto zeros_and_ones = [] {
+    std::array<Index, 64> values{};
+    std::fill(values.begin() + 32, values.end(), 1);
+    return values;
+  }();
+  walk.flat = operands.size() <= 32 && std::ranges::all_of(operands, [&](const Layout* operand) {
+                return operand->shape.count() == walk.count && operand->contiguous();
+              });
+  if (walk.flat) {
+    walk.rank = 2;
+    walk.size[0] = walk.count;
+    walk.size[1] = 1;
+    walk.strides[0] = zeros_and_ones.data() + 32;
+    walk.strides[1] = zeros_and_ones.data();
+    return walk;
+  }
   for (int axis = result.rank() - 1; axis >= 0; --axis) {
     if (result[axis] == 1) continue;
     auto last = static_cast<std::size_t>(walk.rank) - 1;
@@ -42,15 +76,16 @@ Walk plan(Graph& graph, const Shape& result, std::span<const Layout* const> oper
     }
     auto next = static_cast<std::size_t>(walk.rank++);
     walk.size[next] = result[axis];
-    walk.strides[next] = graph.array<Index>(operands.size());
-    for (std::size_t k = 0; k < operands.size(); ++k)
-      walk.strides[next][k] = stride_along(*operands[k], result, axis);
+    auto* strides = graph.array<Index>(operands.size());
+    for (std::size_t k = 0; k < operands.size(); ++k) strides[k] = stride_along(*operands[k], result, axis);
+    walk.strides[next] = strides;
   }
   for (; walk.rank < 2; ++walk.rank) {
     auto next = static_cast<std::size_t>(walk.rank);
     walk.size[next] = 1;
-    walk.strides[next] = graph.array<Index>(operands.size());
-    std::fill_n(walk.strides[next], operands.size(), 0);
+    auto* strides = graph.array<Index>(operands.size());
+    std::fill_n(strides, operands.size(), 0);
+    walk.strides[next] = strides;
   }
   return walk;
 }
@@ -72,8 +107,8 @@ struct Blocks {
   }
 };
 
-std::byte* advance(void* from, Index elements, std::size_t size) {
-  return static_cast<std::byte*>(from) + elements * static_cast<Index>(size);
+std::byte* advance(const void* from, Index elements, std::size_t size) {
+  return static_cast<std::byte*>(const_cast<void*>(from)) + elements * static_cast<Index>(size);
 }
 
 /// Calls `f(rows, columns, offset_of_operand, y_offset)` for the tiles of one block.
@@ -81,7 +116,8 @@ template <class F>
 void for_each_tile(const Walk& walk, const Blocks& blocks, Index block, F&& f) {
   Index begin = block * blocks.units_each, end = std::min(begin + blocks.units_each, blocks.units);
   if (blocks.of_columns) {
-    f(Index{1}, end - begin, [&](std::size_t k) { return begin * walk.strides[0][k]; }, begin);
+    f(
+        Index{1}, end - begin, [&](std::size_t k) { return begin * walk.strides[0][k]; }, begin);
     return;
   }
   for (Index row = begin; row < end;) {
@@ -116,11 +152,6 @@ const Layout* result_layout(Graph& graph, std::span<const NodeId> inputs, Source
     if (const Layout* layout = graph.node(id).layout; layout->shape == shape && layout->contiguous()) return layout;
   return graph.layout(shape);
 }
-
-struct StatementPayload {
-  std::size_t constants;
-  const double* values;
-};
 
 /// Adds contiguous numbers to memory of another layout of the same shape.
 template <class T>
@@ -158,39 +189,46 @@ NodeId record_statement(Graph& graph, const Statement& statement, std::span<cons
               graph.node(inputs[0]).layout->shape, graph.node(id).dtype, graph.node(id).layout->shape);
   const Layout* layout = result_layout(graph, inputs, where);
   NodeId id = graph.add(statement.operation, inputs, layout, dtype, where);
-  if (graph.node(id).needs_grad) {
-    auto* values = graph.array<double>(constants.size());
-    std::ranges::copy(constants, values);
-    graph.keep(id, StatementPayload{constants.size(), values});
+  if (graph.node(id).needs_grad && !constants.empty()) {
+    auto* kept = graph.array<double>(constants.size());
+    std::ranges::copy(constants, kept);
+    graph.node(id).payload = kept;
   }
   if (layout->shape.count() == 0) return id;
 
   auto scratch = graph.scratch();
-  auto* layouts = graph.array<const Layout*>(inputs.size());
-  auto* data = graph.array<void*>(inputs.size());
-  for (std::size_t k = 0; k < inputs.size(); ++k) {
+  const std::size_t n = inputs.size(), size = size_of(dtype);
+  SmallArray<const Layout*> layouts(graph, n);
+  SmallArray<void*> data(graph, n);
+  for (std::size_t k = 0; k < n; ++k) {
     layouts[k] = graph.node(inputs[k]).layout;
     data[k] = graph.node(inputs[k]).value;
   }
-  Walk walk = plan(graph, layout->shape, {layouts, inputs.size()});
+  Walk walk = plan(graph, layout->shape, {layouts.data(), n});
   Blocks blocks(walk, 256);
-  auto kernel = statement.forward[dtype == float64][unit_columns(walk, inputs.size())];
-  std::size_t size = size_of(dtype);
-  void* y = graph.node(id).value;
-  auto* starts = graph.array<void*>(inputs.size() * static_cast<std::size_t>(blocks.count));
+  auto kernel = statement.forward[dtype == float64][unit_columns(walk, n)];
+  Tile whole{.rows = 1,
+             .columns = walk.count,
+             .x = data.data(),
+             .row_stride = walk.strides[1],
+             .column_stride = walk.strides[0],
+             .constants = constants.data(),
+             .y = graph.node(id).value,
+             .y_stride = walk.size[0]};
+  if (walk.flat && blocks.count == 1) {
+    kernel(whole);
+    return id;
+  }
+  SmallArray<void*> starts(graph, n * static_cast<std::size_t>(blocks.count));
   for_each_block(blocks.count, [&](Index block) {
-    void** x = starts + static_cast<std::size_t>(block) * inputs.size();
+    void** x = starts.data() + static_cast<std::size_t>(block) * n;
     for_each_tile(walk, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
-      for (std::size_t k = 0; k < inputs.size(); ++k) x[k] = advance(data[k], offset(k), size);
-      Tile tile{};
+      for (std::size_t k = 0; k < n; ++k) x[k] = advance(data[k], offset(k), size);
+      Tile tile = whole;
       tile.rows = rows;
       tile.columns = columns;
       tile.x = x;
-      tile.row_stride = walk.strides[1];
-      tile.column_stride = walk.strides[0];
-      tile.constants = constants.data();
-      tile.y = advance(y, y_offset, size);
-      tile.y_stride = walk.size[0];
+      tile.y = advance(whole.y, y_offset, size);
       kernel(tile);
     });
   });
@@ -208,11 +246,10 @@ class StatementSweep {
         inputs_(graph.node(id).input_ids()),
         size_(size_of(graph.node(id).dtype)),
         n_(inputs_.size()),
-        layouts_(graph.array<const Layout*>(2 * n_)),
-        x_(graph.array<void*>(n_)),
-        dx_(graph.array<void*>(n_)),
-        adjoint_(graph.array<Adjoint>(n_)),
-        partial_(graph.array<std::byte*>(n_)) {}
+        layouts_(graph, 2 * n_),
+        x_(graph, 2 * n_),
+        adjoint_(graph, n_),
+        partial_(graph, n_) {}
 
   void run() {
     for (std::size_t k = 0; k < n_; ++k) {
@@ -227,10 +264,10 @@ class StatementSweep {
         if (needs(k)) graph_.accumulator(inputs_[k]);
       return;
     }
-    walk_ = plan(graph_, shape, {layouts_, 2 * n_});
+    walk_ = plan(graph_, shape, {layouts_.data(), 2 * n_});
     bool overlap = choose_targets();
     Blocks blocks(walk_, overlap ? 1 : most_blocks());
-    if (blocks.count > 1 && give_blocks_their_own(blocks)) walk_ = plan(graph_, shape, {layouts_, 2 * n_});
+    if (blocks.count > 1 && give_blocks_their_own(blocks)) walk_ = plan(graph_, shape, {layouts_.data(), 2 * n_});
     sweep(blocks);
     gather(blocks);
   }
@@ -250,7 +287,7 @@ class StatementSweep {
     bool any_overlap = false;
     for (std::size_t k = 0; k < n_; ++k) {
       adjoint_[k] = Adjoint::skip;
-      dx_[k] = nullptr;
+      x_[n_ + k] = nullptr;
       if (!needs(k)) continue;
       bool overlap = false;
       for (std::size_t j = 0; j < n_; ++j) overlap |= needs(j) && may_overlap(graph_, inputs_[k], inputs_[j]);
@@ -260,7 +297,7 @@ class StatementSweep {
         target.data = graph_.accumulator(inputs_[k]);
       else
         target = graph_.target(inputs_[k]);
-      dx_[k] = target.data;
+      x_[n_ + k] = target.data;
       adjoint_[k] = target.fresh ? Adjoint::write : Adjoint::add;
     }
     return any_overlap;
@@ -291,32 +328,40 @@ class StatementSweep {
   void sweep(const Blocks& blocks) {
     const Node& node = graph_.node(id_);
     const auto& statement = *reinterpret_cast<const Statement*>(node.operation);
-    bool unit = unit_columns(walk_, 2 * n_);
-    auto kernel = statement.backward[node.dtype == float64][unit];
-    auto* starts = graph_.array<void*>(2 * n_ * static_cast<std::size_t>(blocks.count));
+    auto kernel = statement.backward[node.dtype == float64][unit_columns(walk_, 2 * n_)];
+    Tile whole{.rows = 1,
+               .columns = walk_.count,
+               .x = x_.data(),
+               .row_stride = walk_.strides[1],
+               .column_stride = walk_.strides[0],
+               .constants = static_cast<const double*>(node.payload),
+               .y_stride = walk_.size[0],
+               .dy = node.grad,
+               .dx = x_.data() + n_,
+               .dx_row_stride = walk_.strides[1] + n_,
+               .dx_column_stride = walk_.strides[0] + n_,
+               .adjoint = adjoint_.data()};
+    if (walk_.flat && blocks.count == 1) {
+      kernel(whole);
+      return;
+    }
+    SmallArray<void*> starts(graph_, 2 * n_ * static_cast<std::size_t>(blocks.count));
     for_each_block(blocks.count, [&](Index block) {
-      void** x = starts + static_cast<std::size_t>(block) * 2 * n_;
+      void** x = starts.data() + static_cast<std::size_t>(block) * 2 * n_;
       for_each_tile(walk_, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
         for (std::size_t k = 0; k < n_; ++k) {
-          x[k] = advance(x_[k], offset(k), size_);
-          std::byte* to = static_cast<std::byte*>(dx_[k]);
+          void* to = x_[n_ + k];
           if (partial_[k] != nullptr)
             to = partial_[k] + static_cast<std::size_t>(block) * graph_.node(inputs_[k]).bytes();
+          x[k] = advance(x_[k], offset(k), size_);
           x[n_ + k] = to == nullptr ? nullptr : advance(to, offset(n_ + k), size_);
         }
-        Tile tile{};
+        Tile tile = whole;
         tile.rows = rows;
         tile.columns = columns;
         tile.x = x;
-        tile.row_stride = walk_.strides[1];
-        tile.column_stride = walk_.strides[0];
-        tile.constants = graph_.payload<StatementPayload>(id_).values;
-        tile.dy = advance(node.grad, y_offset, size_);
-        tile.y_stride = walk_.size[0];
         tile.dx = x + n_;
-        tile.dx_row_stride = walk_.strides[1] + n_;
-        tile.dx_column_stride = walk_.strides[0] + n_;
-        tile.adjoint = adjoint_;
+        tile.dy = advance(node.grad, y_offset, size_);
         kernel(tile);
       });
     });
@@ -330,7 +375,7 @@ class StatementSweep {
       with_type(input.dtype, [&]<class T>(T) {
         const T* sums = reinterpret_cast<const T*>(partial_[k]);
         for (Index block = 0; block < blocks.count; ++block)
-          add_into(static_cast<T*>(dx_[k]), *input.layout, sums + block * input.count());
+          add_into(static_cast<T*>(x_[n_ + k]), *input.layout, sums + block * input.count());
       });
       graph_.pool().release(partial_[k], static_cast<std::size_t>(blocks.count) * input.bytes());
     }
@@ -340,11 +385,10 @@ class StatementSweep {
   NodeId id_;
   std::span<const NodeId> inputs_;
   std::size_t size_, n_;
-  const Layout** layouts_;  ///< of the inputs, then of their gradients
-  void** x_;
-  void** dx_;
-  Adjoint* adjoint_;
-  std::byte** partial_;
+  SmallArray<const Layout*> layouts_;  ///< of the inputs, then of their gradients
+  SmallArray<void*> x_;                ///< the inputs' elements, then their gradients'
+  SmallArray<Adjoint> adjoint_;
+  SmallArray<std::byte*> partial_;  ///< sums of each block for a gradient that several share
   Walk walk_;
 };
 

@@ -119,17 +119,17 @@ enum class Adjoint : std::uint8_t { skip, write, add };
 /// A rectangle of a statement: `rows` rows of `columns` elements, the result's being contiguous.
 struct Tile {
   Index rows, columns;
-  const void* const* x;      ///< the inputs' first elements
-  const Index* row_stride;   ///< of each input
+  const void* const* x;     ///< the inputs' first elements
+  const Index* row_stride;  ///< of each input
   const Index* column_stride;
   const double* constants;
-  void* y;                   ///< forward: the result
-  const void* dy;            ///< backward: its gradient
+  void* y = nullptr;  ///< forward: the result
   Index y_stride;
-  void* const* dx;           ///< backward: the inputs' gradients, their strides, what to do with them
-  const Index* dx_row_stride;
-  const Index* dx_column_stride;
-  const Adjoint* adjoint;
+  const void* dy = nullptr;   ///< backward: the result's gradient
+  void* const* dx = nullptr;  ///< the inputs' gradients, their strides, and what to do with each
+  const Index* dx_row_stride = nullptr;
+  const Index* dx_column_stride = nullptr;
+  const Adjoint* adjoint = nullptr;
 };
 
 /// All that the library needs to know about a statement: no template is compiled twice for it.
@@ -251,13 +251,12 @@ void backward_tile(const Tile& tile) {
 void statement_backward(Graph& graph, NodeId id);
 
 template <class Kernel>
-inline constexpr Statement statement{
-    {"element-wise", statement_backward},
-    Kernel::inputs,
-    {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
-     {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>}},
-    {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
-     {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>}}};
+inline constexpr Statement statement{{"element-wise", statement_backward},
+                                     Kernel::inputs,
+                                     {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
+                                      {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>}},
+                                     {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
+                                      {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>}}};
 
 /// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
 NodeId record_statement(Graph& graph, const Statement& statement, std::span<const NodeId> inputs,

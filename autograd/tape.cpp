@@ -4,12 +4,13 @@
 
 namespace unroll {
 
-using detail::Graph;
-using detail::NodeId;
+Var Tape::constant(const TensorView& tensor, Source where) {
+  return graph_->var(graph_->add_leaf(tensor, false, where));
+}
 
-Var Tape::constant(const TensorView& tensor, Source where) { return graph_->var(graph_->add_leaf(tensor, false, where)); }
-
-Var Tape::variable(const TensorView& tensor, Source where) { return graph_->var(graph_->add_leaf(tensor, true, where)); }
+Var Tape::variable(const TensorView& tensor, Source where) {
+  return graph_->var(graph_->add_leaf(tensor, true, where));
+}
 
 Var Tape::zeros(const Shape& shape, DType dtype, Source where) {
   double nothing = 0;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <autograd/config.h>
 #include <autograd/var.h>
 
 #include <memory>

@@ -63,13 +63,13 @@ std::array<Var*, state_size<State>()> members(State& state) {
 ///
 /// T is time, N the batch, D the input's size, H the hidden size, G what the cell makes of it.
 template <class Cell>
-concept RecurrentCell = std::derived_from<Cell, Module> &&
-                        requires(const Cell& cell, const Var& x, const typename Cell::State& state) {
-                          typename Cell::Options;
-                          { cell.project(x) } -> std::convertible_to<Var>;
-                          { cell(x, state) } -> std::same_as<typename Cell::State>;
-                          { state.h } -> std::convertible_to<Var>;
-                        };
+concept RecurrentCell =
+    std::derived_from<Cell, Module> && requires(const Cell& cell, const Var& x, const typename Cell::State& state) {
+      typename Cell::Options;
+      { cell.project(x) } -> std::convertible_to<Var>;
+      { cell(x, state) } -> std::same_as<typename Cell::State>;
+      { state.h } -> std::convertible_to<Var>;
+    };
 
 /// The final state of a recurrent layer, by layer and in each by the cell's Vars, on the tape.
 struct FinalState {
@@ -180,7 +180,7 @@ class Recurrent : public Module {
       const Cell& cell = cells_[layer];
       Var inputs = cell.project(x);
       CellState state;
-      for (std::size_t i = 0; Var* value : detail::members(state)) *value = initial(layer * state_values + i++);
+      for (std::size_t i = 0; Var * value : detail::members(state)) *value = initial(layer * state_values + i++);
       auto* outputs = graph.array<Var>(steps);
       for (std::size_t t = 0; t < steps; ++t) {
         state = cell(inputs[static_cast<Index>(t)], state);

@@ -27,8 +27,8 @@ void for_each_grad(const std::vector<Parameter*>& parameters, F&& f) {
 double checked_sum_of_squares(Parameter& parameter, const char* function) {
   double sum = sum_of_squares(parameter.grad());
   if (!std::isfinite(sum))
-    fail("{}: the gradient of \"{}\" {} is not finite; lower the learning rate, or look for a division by zero", function,
-         parameter.name(), parameter.shape());
+    fail("{}: the gradient of \"{}\" {} is not finite; lower the learning rate, or look for a division by zero",
+         function, parameter.name(), parameter.shape());
   return sum;
 }
 

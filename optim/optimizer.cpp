@@ -74,7 +74,8 @@ void Optimizer::load_state_dict(const std::map<std::string, Tensor>& state) {
       fail("Optimizer: the saved state of \"{}\" is incomplete; it is of another optimizer", slot.parameter->name());
   }
   if (used != state.size())
-    fail("Optimizer: the saved state has {} entries that this optimizer does not; it is of another", state.size() - used);
+    fail("Optimizer: the saved state has {} entries that this optimizer does not; it is of another",
+         state.size() - used);
   set_rate(state.at("rate").item());
   steps_ = static_cast<Index>(state.at("step").item());
   slots_ = std::move(loaded);

@@ -129,12 +129,12 @@ inline void check_error(const std::string& message, std::initializer_list<std::s
 }  // namespace unroll::testing
 
 /// Checks that the expression throws an Error of one line that contains every part.
-#define CHECK_ERROR(expression, ...)                                                                             \
+#define CHECK_ERROR(expression, ...)                                                                               \
   unroll::testing::check_error(unroll::testing::error_of([&] { (void)(expression); }), {__VA_ARGS__}, #expression, \
                                __FILE__, __LINE__)
 
 /// The same; the message must also end in this line of the test: "... (test_x.cpp:12)". To be written on one line.
-#define CHECK_ERROR_HERE(expression, ...)                                                                  \
-  unroll::testing::check_error(unroll::testing::error_of([&] { (void)(expression); }),                     \
+#define CHECK_ERROR_HERE(expression, ...)                                                                        \
+  unroll::testing::check_error(unroll::testing::error_of([&] { (void)(expression); }),                           \
                                {unroll::detail::short_location({__FILE__, __LINE__}), __VA_ARGS__}, #expression, \
                                __FILE__, __LINE__)

@@ -31,9 +31,10 @@ void check_same_bits(F&& f) {
 TEST_CASE("large statements, products and losses have the same bits on any number of threads") {
   check_same_bits([] {
     Tape tape;
-    Var x = tape.variable(random_tensor({700, 130}, 1, -1, 1, float32)), w = tape.variable(random_tensor({130, 260}, 2, -1, 1, float32)),
-        b = tape.variable(random_tensor({260}, 3, -1, 1, float32)), c = tape.variable(random_tensor({700, 1}, 4, -1, 1, float32)),
-        s = tape.variable(Tensor::scalar(0.5));
+    Var x = tape.variable(random_tensor({700, 130}, 1, -1, 1, float32)),
+        w = tape.variable(random_tensor({130, 260}, 2, -1, 1, float32)),
+        b = tape.variable(random_tensor({260}, 3, -1, 1, float32)),
+        c = tape.variable(random_tensor({700, 1}, 4, -1, 1, float32)), s = tape.variable(Tensor::scalar(0.5));
     Var h = tanh(matmul(x, w) + b) * c + s;
     std::vector<std::int32_t> targets(700);
     for (std::size_t i = 0; i < 700; ++i) targets[i] = static_cast<std::int32_t>(i * 7 % 260);
@@ -47,7 +48,8 @@ TEST_CASE("large statements, products and losses have the same bits on any numbe
 TEST_CASE("a recurrence has the same bits on any number of threads") {
   check_same_bits([] {
     Tape tape;
-    Var w = tape.variable(random_tensor({256, 1024}, 1, -0.1, 0.1, float32)), h = tape.variable(random_tensor({32, 256}, 2, -1, 1, float32));
+    Var w = tape.variable(random_tensor({256, 1024}, 1, -0.1, 0.1, float32)),
+        h = tape.variable(random_tensor({32, 256}, 2, -1, 1, float32));
     Var x = tape.variable(random_tensor({12, 32, 1024}, 3, -1, 1, float32)), c = h, start = h;
     for (Index t = 0; t < 12; ++t) {
       auto [i, f, g, o] = chunk<4>(x[t] + matmul(h, w));

@@ -28,17 +28,23 @@ TEST_CASE("log_softmax and cross_entropy agree with their definitions") {
   CHECK(cross_entropy(tape.constant(logits), targets).item() == doctest::Approx(loss));
   CHECK(cross_entropy(tape.constant(logits.to(float32)), targets).item() == doctest::Approx(loss).epsilon(1e-6));
   // Targets may have the leading shape of logits of any rank.
-  CHECK(cross_entropy(tape.constant(logits.reshaped({2, 2, 5})), Indices(targets, {2, 2})).item() == doctest::Approx(loss));
+  CHECK(cross_entropy(tape.constant(logits.reshaped({2, 2, 5})), Indices(targets, {2, 2})).item() ==
+        doctest::Approx(loss));
 }
 
 TEST_CASE("log_softmax and cross_entropy: derivatives") {
   Tensor logits = random_tensor({4, 5}, 1, -3, 3);
   std::vector<std::int32_t> targets{3, 0, 4, 1};
   CHECK(gradient_error([](Tape&, const std::vector<Var>& x) { return log_softmax(x[0]); }, {logits}) < 1e-8);
-  CHECK(gradient_error([&](Tape&, const std::vector<Var>& x) { return cross_entropy(x[0], targets); }, {logits}) < 1e-8);
-  CHECK(gradient_error([&](Tape&, const std::vector<Var>& x) { return Var(cross_entropy(x[0], targets) + sum(Var(x[0] * x[0]))); }, {logits}) < 1e-8);
-  CHECK(gradient_error([&](Tape&, const std::vector<Var>& x) { return cross_entropy(transpose(x[0]), targets); }, {random_tensor({5, 4}, 2)}) < 1e-8);
-  CHECK(gradient_error([](Tape&, const std::vector<Var>& x) { return mse(x[0], x[1]); }, {logits, random_tensor({4, 5}, 3)}) < 1e-8);
+  CHECK(gradient_error([&](Tape&, const std::vector<Var>& x) { return cross_entropy(x[0], targets); }, {logits}) <
+        1e-8);
+  CHECK(gradient_error(
+            [&](Tape&, const std::vector<Var>& x) { return Var(cross_entropy(x[0], targets) + sum(Var(x[0] * x[0]))); },
+            {logits}) < 1e-8);
+  CHECK(gradient_error([&](Tape&, const std::vector<Var>& x) { return cross_entropy(transpose(x[0]), targets); },
+                       {random_tensor({5, 4}, 2)}) < 1e-8);
+  CHECK(gradient_error([](Tape&, const std::vector<Var>& x) { return mse(x[0], x[1]); },
+                       {logits, random_tensor({4, 5}, 3)}) < 1e-8);
 }
 
 TEST_CASE("huge logits and masked classes stay finite") {

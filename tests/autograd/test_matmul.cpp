@@ -26,15 +26,18 @@ using Inputs = std::vector<Var>;
 }  // namespace
 
 TEST_CASE("products agree with plain loops, in both types and all sizes") {
-  for (auto [m, n, k] : std::vector<std::array<Index, 3>>{{1, 1, 1}, {1, 64, 16}, {3, 5, 7}, {32, 130, 65}, {300, 20, 40}, {2, 3, 0}, {0, 3, 2}, {70, 500, 300}}) {
+  for (auto [m, n, k] : std::vector<std::array<Index, 3>>{
+           {1, 1, 1}, {1, 64, 16}, {3, 5, 7}, {32, 130, 65}, {300, 20, 40}, {2, 3, 0}, {0, 3, 2}, {70, 500, 300}}) {
     CAPTURE(m);
     CAPTURE(n);
     CAPTURE(k);
     Tensor a = random_tensor({m, k}, 1), b = random_tensor({k, n}, 2), expected = product(a, b);
     Tape tape;
     CHECK(relative_error(Var(matmul(tape.constant(a), tape.constant(b))).value(), expected) < 1e-13);
-    CHECK(relative_error(Var(matmul(tape.constant(a.to(float32)), tape.constant(b.to(float32)))).value(), expected) < 2e-6);
-    CHECK(relative_error(Var(matmul(tape.constant(a), transpose(tape.constant(b.transposed())))).value(), expected) < 1e-13);
+    CHECK(relative_error(Var(matmul(tape.constant(a.to(float32)), tape.constant(b.to(float32)))).value(), expected) <
+          2e-6);
+    CHECK(relative_error(Var(matmul(tape.constant(a), transpose(tape.constant(b.transposed())))).value(), expected) <
+          1e-13);
   }
 }
 
@@ -49,7 +52,8 @@ TEST_CASE("leading axes of the left factor are rows") {
 TEST_CASE("sums of products and addends are one node, and agree with separate ones") {
   Tape tape;
   auto leaf = [&](Shape shape, unsigned seed) { return tape.variable(random_tensor(shape, seed)); };
-  Var x = leaf({3, 4}, 1), W = leaf({4, 6}, 2), h = leaf({3, 5}, 3), U = leaf({5, 6}, 4), b = leaf({6}, 5), c = leaf({3, 6}, 6);
+  Var x = leaf({3, 4}, 1), W = leaf({4, 6}, 2), h = leaf({3, 5}, 3), U = leaf({5, 6}, 4), b = leaf({6}, 5),
+      c = leaf({3, 6}, 6);
   std::size_t before = tape.size();
   Var fused = c + matmul(x, W) + matmul(h, U) + b;
   CHECK(tape.size() == before + 1);
@@ -67,14 +71,22 @@ TEST_CASE("products: derivatives of every operand") {
   CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]); }, {{3, 4}, {4, 5}}) < 1e-8);
   CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{2, 3, 4}, {4, 5}, {5}}) < 1e-8);
   CHECK(error([](const Inputs& v) { return v[2] + matmul(v[0], v[1]) + v[3]; }, {{3, 4}, {4, 5}, {3, 5}, {5}}) < 1e-8);
-  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + matmul(v[2], v[3]); }, {{3, 4}, {4, 5}, {3, 2}, {2, 5}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + matmul(v[2], v[3]); },
+              {{3, 4}, {4, 5}, {3, 2}, {2, 5}}) < 1e-8);
   CHECK(error([](const Inputs& v) { return matmul(v[0], v[0]); }, {{4, 4}}) < 1e-8);
-  CHECK(error([](const Inputs& v) { return matmul(v[0], transpose(v[0])) + matmul(transpose(v[1]), v[1]); }, {{4, 3}, {2, 4}}) < 1e-8);
-  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {3, 1}}) < 1e-8);        // column
-  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {2, 3, 5}}) < 1e-8);     // larger
+  CHECK(error([](const Inputs& v) { return matmul(v[0], transpose(v[0])) + matmul(transpose(v[1]), v[1]); },
+              {{4, 3}, {2, 4}}) < 1e-8);
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {3, 1}}) < 1e-8);  // column
+  CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[2]; }, {{3, 4}, {4, 5}, {2, 3, 5}}) <
+        1e-8);  // larger
   CHECK(error([](const Inputs& v) { return matmul(v[0], v[1]) + v[0]; }, {{4, 4}, {4, 4}}) < 1e-8);
   CHECK(error([](const Inputs& v) { return matmul(tanh(v[0]), v[1]) + v[2] * v[2]; }, {{3, 4}, {4, 5}, {3, 5}}) < 1e-8);
-  CHECK(error([](const Inputs& v) { auto [a, b] = chunk<2>(v[0]); return matmul(a, b) + transpose(b); }, {{3, 6}}) < 1e-8);
+  CHECK(error(
+            [](const Inputs& v) {
+              auto [a, b] = chunk<2>(v[0]);
+              return matmul(a, b) + transpose(b);
+            },
+            {{3, 6}}) < 1e-8);
 }
 
 TEST_CASE("a weight used at many steps gathers its gradient over them") {

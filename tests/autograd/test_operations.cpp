@@ -36,7 +36,8 @@ const std::vector<Elementwise>& elementwise() {
       {"number on the right", 1, [](const Inputs& x) { return Var(x[0] / 3); }, [](double a, double) { return a / 3; }},
       {"exp", 1, [](const Inputs& x) { return Var(exp(x[0])); }, [](double a, double) { return std::exp(a); }},
       {"log", 1, [](const Inputs& x) { return Var(log(x[0])); }, [](double a, double) { return std::log(a); }, 0.2, 3},
-      {"sqrt", 1, [](const Inputs& x) { return Var(sqrt(x[0])); }, [](double a, double) { return std::sqrt(a); }, 0.2, 3},
+      {"sqrt", 1, [](const Inputs& x) { return Var(sqrt(x[0])); }, [](double a, double) { return std::sqrt(a); }, 0.2,
+       3},
       {"square", 1, [](const Inputs& x) { return Var(square(x[0])); }, [](double a, double) { return a * a; }},
       {"tanh", 1, [](const Inputs& x) { return Var(tanh(x[0])); }, [](double a, double) { return std::tanh(a); }},
       {"sigmoid", 1, [](const Inputs& x) { return Var(sigmoid(x[0])); },
@@ -57,10 +58,12 @@ struct Shapes {
 
 const std::vector<Shapes>& broadcasts() {
   static const std::vector<Shapes> rows{
-      {"equal", {3, 5}, {3, 5}},          {"row", {4, 18}, {18}},           {"column", {4, 18}, {4, 1}},
-      {"scalar", {3, 5}, {}},             {"one element", {3, 5}, {1, 1}},  {"general", {2, 1, 5}, {3, 1}},
-      {"outer", {4, 1}, {1, 6}},          {"middle", {2, 3, 4}, {2, 1, 4}}, {"ones meet", {1, 5}, {1, 1}},
-      {"several packets", {2, 40}, {40}}, {"empty", {0, 3}, {3}},
+      {"equal", {3, 5}, {3, 5}},       {"row", {4, 18}, {18}},
+      {"column", {4, 18}, {4, 1}},     {"scalar", {3, 5}, {}},
+      {"one element", {3, 5}, {1, 1}}, {"general", {2, 1, 5}, {3, 1}},
+      {"outer", {4, 1}, {1, 6}},       {"middle", {2, 3, 4}, {2, 1, 4}},
+      {"ones meet", {1, 5}, {1, 1}},   {"several packets", {2, 40}, {40}},
+      {"empty", {0, 3}, {3}},
   };
   return rows;
 }
@@ -115,8 +118,18 @@ TEST_CASE("an operand used twice, and operands that are views, receive every con
     CHECK(error([](Var x) { return Inputs{slice(x, 1, 0, 18), slice(x, 1, 2, 20)}; }, {3, 20}) < 1e-7);
     CHECK(error([](Var x) { return Inputs{transpose(x), x}; }, {5, 5}) < 1e-7);
     CHECK(error([](Var x) { return Inputs{transpose(x), transpose(x)}; }, {4, 6}) < 1e-7);
-    CHECK(error([](Var x) { auto [a, b] = chunk<2>(x); return Inputs{a, b}; }, {3, 40}) < 1e-7);
-    CHECK(error([](Var x) { auto [a, b] = chunk<2>(x); return Inputs{a, slice(x, 1, 1, 21)}; }, {3, 40}) < 1e-7);
+    CHECK(error(
+              [](Var x) {
+                auto [a, b] = chunk<2>(x);
+                return Inputs{a, b};
+              },
+              {3, 40}) < 1e-7);
+    CHECK(error(
+              [](Var x) {
+                auto [a, b] = chunk<2>(x);
+                return Inputs{a, slice(x, 1, 1, 21)};
+              },
+              {3, 40}) < 1e-7);
   }
 }
 
@@ -172,7 +185,9 @@ TEST_CASE("statements refuse what does not fit, naming both shapes and the line"
   Tape tape;
   Var a = tape.constant(Tensor({2, 3})), b = tape.constant(Tensor({4})), d = tape.constant(Tensor({3}, float64));
   std::size_t before = tape.size();
-  CHECK_ERROR_HERE(Var(a + b), "element-wise expression: shapes [2, 3] and [4] do not broadcast; sizes must agree from the last axis, or be 1");
+  CHECK_ERROR_HERE(
+      Var(a + b),
+      "element-wise expression: shapes [2, 3] and [4] do not broadcast; sizes must agree from the last axis, or be 1");
   CHECK_THROWS_AS(Var(a * d), Error);
   CHECK_THROWS_AS(Var(a + Var()), Error);
   CHECK(tape.size() == before);  // nothing is left half-recorded
@@ -226,14 +241,10 @@ TEST_CASE("reductions: values and derivatives over any axes") {
   CHECK(sum(x, {1}).value().at({1, 2}) == doctest::Approx(a.at({1, 0, 2}) + a.at({1, 1, 2}) + a.at({1, 2, 2})));
   CHECK(mean(x, {0, 1}).value().at({3}) == doctest::Approx(sum(x, {0, 1}).value().at({3}) / 6));
   const std::vector<std::function<Var(const Var&)>> reductions{
-      [](const Var& v) { return sum(v); },
-      [](const Var& v) { return mean(v); },
-      [](const Var& v) { return sum(v, {0}); },
-      [](const Var& v) { return mean(v, {1}, true); },
-      [](const Var& v) { return sum(v, {0, 2}); },
-      [](const Var& v) { return sum(transpose(v), {-1}); },
-      [](const Var& v) { return mean(v[1], {0}); },
-      [](const Var& v) { return sum(v, {0, 1, 2}, true); },
+      [](const Var& v) { return sum(v); },          [](const Var& v) { return mean(v); },
+      [](const Var& v) { return sum(v, {0}); },     [](const Var& v) { return mean(v, {1}, true); },
+      [](const Var& v) { return sum(v, {0, 2}); },  [](const Var& v) { return sum(transpose(v), {-1}); },
+      [](const Var& v) { return mean(v[1], {0}); }, [](const Var& v) { return sum(v, {0, 1, 2}, true); },
   };
   for (std::size_t i = 0; i < reductions.size(); ++i) {
     CAPTURE(i);

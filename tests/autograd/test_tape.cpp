@@ -231,8 +231,8 @@ namespace {
 
 /// A user's operation, as record.h shows it.
 Var reverse_gradient(const Var& x, Source where = Source::here()) {
-  return record("reverse_gradient", {x}, x.shape(), [](auto y, auto v) { y = v; }, [](auto& d) { d.add(0, -d.dy()); },
-                where);
+  return record(
+      "reverse_gradient", {x}, x.shape(), [](auto y, auto v) { y = v; }, [](auto& d) { d.add(0, -d.dy()); }, where);
 }
 
 }  // namespace

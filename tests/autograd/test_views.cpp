@@ -32,19 +32,66 @@ TEST_CASE("views copy nothing") {
 
 TEST_CASE("what flows into a view arrives in its parent, whatever else does") {
   CHECK(error([](const Var& x) { return Var(x[0] * x[2]); }, {4, 3}) < 1e-7);
-  CHECK(error([](const Var& x) { return Var(x[1] * x[1] + x[1]); }, {4, 3}) < 1e-7);                  // one part, thrice
-  CHECK(error([](const Var& x) { return Var(x[0] * x[1] + sum(x)); }, {2, 3}) < 1e-7);                // parts and whole
-  CHECK(error([](const Var& x) { Var s = sum(Var(x * x)); return Var(s + x[0] * x[1]); }, {2, 3}) < 1e-7);
-  CHECK(error([](const Var& x) { return Var(x[0] * slice(x, 0, 1, 2)); }, {3, 4}) < 1e-7);            // part and slice
-  CHECK(error([](const Var& x) { auto [a, b] = chunk<2>(x); auto [c, d] = chunk<2>(a); return Var(c * d + c); }, {3, 8}) < 1e-7);
-  CHECK(error([](const Var& x) { auto [a, b] = chunk<2>(x); return Var(a * b + chunk<2>(x)[1]); }, {3, 8}) < 1e-7);
-  CHECK(error([](const Var& x) { auto [a, b] = chunk<2>(x); return sum(Var(a * b)) + sum(Var(x[1] * x[2])); }, {3, 8}) < 1e-7);
-  CHECK(error([](const Var& x) { Var y = tanh(x); return Var(y[0] * y[1] + y[0]); }, {3, 4}) < 1e-7);  // of no leaf
-  CHECK(error([](const Var& x) { Var y = reshape(tanh(x), {6, 2}); return Var(y[0] * y[5]); }, {3, 4}) < 1e-7);
-  CHECK(error([](const Var& x) { Var y = reshape(tanh(x), {2, 3, 2}); return Var(y[0] * y[1] * chunk<2>(reshape(y, {12}))[0][1]); }, {3, 4}) < 1e-7);
+  CHECK(error([](const Var& x) { return Var(x[1] * x[1] + x[1]); }, {4, 3}) < 1e-7);    // one part, thrice
+  CHECK(error([](const Var& x) { return Var(x[0] * x[1] + sum(x)); }, {2, 3}) < 1e-7);  // parts and whole
+  CHECK(error(
+            [](const Var& x) {
+              Var s = sum(Var(x * x));
+              return Var(s + x[0] * x[1]);
+            },
+            {2, 3}) < 1e-7);
+  CHECK(error([](const Var& x) { return Var(x[0] * slice(x, 0, 1, 2)); }, {3, 4}) < 1e-7);  // part and slice
+  CHECK(error(
+            [](const Var& x) {
+              auto [a, b] = chunk<2>(x);
+              auto [c, d] = chunk<2>(a);
+              return Var(c * d + c);
+            },
+            {3, 8}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              auto [a, b] = chunk<2>(x);
+              return Var(a * b + chunk<2>(x)[1]);
+            },
+            {3, 8}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              auto [a, b] = chunk<2>(x);
+              return sum(Var(a * b)) + sum(Var(x[1] * x[2]));
+            },
+            {3, 8}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              Var y = tanh(x);
+              return Var(y[0] * y[1] + y[0]);
+            },
+            {3, 4}) < 1e-7);  // of no leaf
+  CHECK(error(
+            [](const Var& x) {
+              Var y = reshape(tanh(x), {6, 2});
+              return Var(y[0] * y[5]);
+            },
+            {3, 4}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              Var y = reshape(tanh(x), {2, 3, 2});
+              return Var(y[0] * y[1] * chunk<2>(reshape(y, {12}))[0][1]);
+            },
+            {3, 4}) < 1e-7);
   CHECK(error([](const Var& x) { return Var(transpose(x)[1] * x[0]); }, {3, 3}) < 1e-7);
-  CHECK(error([](const Var& x) { Var t = transpose(x); return Var(t * t + slice(t, 0, 1, 2)); }, {3, 4}) < 1e-7);
-  CHECK(error([](const Var& x) { Var y = tanh(x); auto p = chunk<4>(y, 0); return Var(p[2] * p[2][0] * y[2]); }, {4, 3}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              Var t = transpose(x);
+              return Var(t * t + slice(t, 0, 1, 2));
+            },
+            {3, 4}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              Var y = tanh(x);
+              auto p = chunk<4>(y, 0);
+              return Var(p[2] * p[2][0] * y[2]);
+            },
+            {4, 3}) < 1e-7);
 }
 
 TEST_CASE("parts that nothing reached have zero gradient, in every later backward too") {
@@ -67,7 +114,11 @@ TEST_CASE("stack and concat: values and derivatives") {
   CHECK(stack(std::vector{a, a, a}).shape() == Shape{3, 2, 2});
   CHECK(stack(std::vector{a, transpose(a)}).value().to_vector() == std::vector<double>{1, 2, 3, 4, 1, 3, 2, 4});
   CHECK(error([](const Var& x) { return Var(square(concat(std::vector{x[0], x[1], x[0]}, -1))); }, {2, 3, 4}) < 1e-7);
-  CHECK(error([](const Var& x) { return Var(square(stack(std::vector{x[0], Var(tanh(x[1])), x[0]}))); }, {2, 3}) < 1e-7);
+  CHECK(error(
+            [](const Var& x) {
+              return Var(square(stack(std::vector{x[0], Var(tanh(x[1])), x[0]})));
+            },
+            {2, 3}) < 1e-7);
   CHECK(error([](const Var& x) { return Var(square(concat(std::vector{x, transpose(x)}, 1))); }, {3, 3}) < 1e-7);
   CHECK_ERROR_HERE(concat(std::vector{a, b}, 0), "concat", "[2, 2]", "[2, 1]");
   CHECK_ERROR_HERE(stack(std::vector{a, b}), "stack", "[2, 2]", "[2, 1]");

@@ -1,0 +1,156 @@
+// After its first step a training loop makes no heap allocation. Counted by replacing operator new and malloc
+// for this whole test program; only what oneDNN takes for itself inside a product (its scratch) is left out.
+
+#include <autograd/autograd.h>
+#include <layers/layers.h>
+#include <optim/optim.h>
+
+#include <doctest/doctest.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNROLL_COUNTS_ALLOCATIONS 0  // the sanitizers replace malloc themselves
+#elif defined(__has_feature)
+#define UNROLL_COUNTS_ALLOCATIONS !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define UNROLL_COUNTS_ALLOCATIONS 1
+#endif
+
+#if UNROLL_COUNTS_ALLOCATIONS && defined(__GLIBC__)
+
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+}
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<long> allocations{0};
+
+void count(const void* caller) {
+  if (!counting) return;
+  Dl_info info;
+  if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "libdnnl") != nullptr) return;
+  ++allocations;
+}
+
+}  // namespace
+
+// operator new calls malloc, so it is counted by it.
+extern "C" {
+void* malloc(std::size_t size) {
+  count(__builtin_return_address(0));
+  return __libc_malloc(size);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  count(__builtin_return_address(0));
+  return __libc_calloc(n, size);
+}
+void* realloc(void* old, std::size_t size) {
+  count(__builtin_return_address(0));
+  return __libc_realloc(old, size);
+}
+void* memalign(std::size_t alignment, std::size_t size) {
+  count(__builtin_return_address(0));
+  return __libc_memalign(alignment, size);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t size) {
+  count(__builtin_return_address(0));
+  return __libc_memalign(alignment, size);
+}
+int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
+  count(__builtin_return_address(0));
+  *memory = __libc_memalign(alignment, size);
+  return *memory == nullptr ? ENOMEM : 0;
+}
+}
+
+using namespace unroll;
+
+namespace {
+
+template <class Layer>
+struct Model : Module {
+  Embedding embedding;
+  Layer layer;
+  Dropout dropout;
+  Linear head;
+
+  explicit Model(Generator& rng)
+      : embedding(65, 32, rng),
+        layer(32, 64, rng, {.layers = 2, .dropout = 0.1}),
+        dropout(0.1, rng),
+        head(64, 65, rng) {
+    add("embedding", embedding);
+    add("layer", layer);
+    add("dropout", dropout);
+    add("head", head);
+  }
+};
+
+/// The allocations in each of some training steps.
+template <class Layer>
+std::vector<long> allocations_by_step() {
+  constexpr Index steps = 20, batch = 8;
+  Generator rng(1);
+  Model<Layer> model(rng);
+  Adam adam(model.parameters(), {.rate = 0.002});
+  std::vector<std::int32_t> ids(steps * batch), targets(steps * batch);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<std::int32_t>(i * 7 % 65);
+    targets[i] = static_cast<std::int32_t>((i * 7 + 7) % 65);
+  }
+  RecurrentState state;
+  Tape tape;
+  std::vector<long> counts(6);
+  for (long& step : counts) {
+    allocations = 0;
+    counting = true;
+    tape.clear();
+    auto [y, next] = model.layer(model.embedding(tape, Indices(ids, {steps, batch})), state);
+    Var loss = cross_entropy(model.head(model.dropout(y)), targets);
+    tape.backward(loss);
+    clip_grad_norm(model.parameters(), 1.0);
+    adam.step();
+    state = detach(next);
+    counting = false;
+    step = allocations;
+  }
+  return counts;
+}
+
+}  // namespace
+
+TEST_CASE("the counter counts") {
+  counting = true;
+  allocations = 0;
+  std::vector<int>* v = new std::vector<int>(100);
+  counting = false;
+  CHECK(v->size() == 100);
+  delete v;
+  CHECK(allocations == 2);
+}
+
+TEST_CASE_TEMPLATE("a training step after the first makes no heap allocation", Layer, RNN, LSTM, GRU) {
+  std::vector<long> counts = allocations_by_step<Layer>();
+  CHECK(counts[0] > 0);
+  for (std::size_t i = 1; i < counts.size(); ++i) {
+    CAPTURE(i);
+    CHECK(counts[i] == 0);
+  }
+}
+
+#else
+
+TEST_CASE("allocations are not counted under a sanitizer") { CHECK(true); }
+
+#endif
