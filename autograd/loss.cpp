@@ -17,13 +17,25 @@ using Row = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 template <class T>
 using MutableRow = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-/// log sum_k exp(x_k): the largest is subtracted first, unless that is itself minus infinity.
-template <class T>
-T log_sum_exp(const Row<T>& x) {
-  T largest = x.maxCoeff();
-  if (!std::isfinite(largest)) return largest;
-  return largest + std::log((x - largest).exp().sum());
-}
+/// log sum_k exp(x_k) = largest + log_sum. The two are kept apart: added up, logits far from 0 would swallow the
+/// digits of the other.
+struct LogSumExp {
+  double largest = 0;
+  double log_sum = 0;
+
+  LogSumExp() = default;
+  template <class T>
+  explicit LogSumExp(const Row<T>& x) {
+    T most = x.maxCoeff();
+    largest = std::isfinite(most) ? static_cast<double>(most) : 0;
+    log_sum = std::log(static_cast<double>((x - static_cast<T>(largest)).exp().sum()));
+  }
+  /// log softmax(x), element by element.
+  template <class T>
+  auto log_softmax(const Row<T>& x) const {
+    return (x - static_cast<T>(largest)) - static_cast<T>(log_sum);
+  }
+};
 
 /// Rows handled together: enough of them to be worth a thread.
 Index rows_each(Index columns) { return std::max<Index>(1, detail::parallel_grain / std::max<Index>(columns, 1)); }
@@ -44,7 +56,7 @@ Var log_softmax(const Var& x, Source where) {
       []<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
         for_each_row(y.rows(), y.cols(), [&](Index row) {
           Row<T> from(values.row(row).data(), y.cols());
-          MutableRow<T>(y.row(row).data(), y.cols()) = from - log_sum_exp(from);
+          MutableRow<T>(y.row(row).data(), y.cols()) = LogSumExp(from).log_softmax(from);
         });
       },
       []<class T>(Derivative<T>& d) {
@@ -71,14 +83,14 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
   detail::Graph& graph = *logits.graph();
   auto* target = graph.array<std::int32_t>(static_cast<std::size_t>(rows));
   std::ranges::copy(targets.values(), target);
-  auto* log_sums = graph.array<double>(static_cast<std::size_t>(rows));
+  auto* sums = graph.array<LogSumExp>(static_cast<std::size_t>(rows));
   return record(
       "cross_entropy", {logits}, Shape{},
       [=]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
-        for_each_row(rows, classes,
-                     [&](Index row) { log_sums[row] = log_sum_exp(Row<T>(x.row(row).data(), classes)); });
+        for_each_row(rows, classes, [&](Index row) { sums[row] = LogSumExp(Row<T>(x.row(row).data(), classes)); });
         double sum = 0;
-        for (Index row = 0; row < rows; ++row) sum += log_sums[row] - static_cast<double>(x(row, target[row]));
+        for (Index row = 0; row < rows; ++row)
+          sum += sums[row].log_sum - (static_cast<double>(x(row, target[row])) - sums[row].largest);
         y(0, 0) = static_cast<T>(sum / static_cast<double>(rows));
       },
       [=]<class T>(Derivative<T>& d) {
@@ -89,7 +101,7 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
         for_each_row(rows, classes, [&](Index row) {
           Row<T> from(x.row(row).data(), classes);
           MutableRow<T> dx(reinterpret_cast<T*>(goal.data) + row * stride, classes);
-          auto share = (from - static_cast<T>(log_sums[row])).exp() * scale;
+          auto share = sums[row].log_softmax(from).exp() * scale;
           if (goal.fresh)
             dx = share;
           else

@@ -10,7 +10,7 @@ namespace unroll {
 void Module::add(std::string_view name, Parameter& parameter, Stored stored) {
   parameter.set_name(std::string(name));
   parameters_.push_back(&parameter);
-  entries_.push_back({&parameter, stored.transposed, std::string(stored.summed_with)});
+  entries_.push_back({std::string(name), &parameter, stored.transposed, std::string(stored.summed_with)});
 }
 
 void Module::add(std::string_view name, Generator& generator) { generators_.emplace_back(name, &generator); }
@@ -22,19 +22,20 @@ void Module::add(std::string_view name, Module& module, std::string_view suffix)
   children_.push_back(&module);
   for (const Entry& entry : module.entries_) {
     if (std::ranges::find(parameters_, entry.parameter) != parameters_.end()) continue;  // shared weights
-    entry.parameter->set_name(full(entry.parameter->name()));
+    entry.parameter->set_name(full(entry.name));
     parameters_.push_back(entry.parameter);
-    entries_.push_back(
-        {entry.parameter, entry.transposed, entry.summed_with.empty() ? std::string() : full(entry.summed_with)});
+    entries_.push_back({full(entry.name), entry.parameter, entry.transposed,
+                        entry.summed_with.empty() ? std::string() : full(entry.summed_with)});
   }
   for (const auto& [inner, generator] : module.generators_) generators_.emplace_back(full(inner), generator);
 }
 
 Parameter& Module::parameter(std::string_view name) const {
-  for (Parameter* parameter : parameters_)
-    if (parameter->name() == name) return *parameter;
-  std::vector<std::string> names;
-  for (Parameter* parameter : parameters_) names.push_back(parameter->name());
+  std::vector<std::string_view> names;
+  for (const Entry& entry : entries_) {
+    if (entry.name == name) return *entry.parameter;
+    names.push_back(entry.name);
+  }
   fail("parameter: there is no \"{}\"; the module has {}", name, fmt::join(names, ", "));
 }
 
@@ -65,7 +66,7 @@ std::map<std::string, Tensor> Module::state_dict() const {
   std::map<std::string, Tensor> state;
   for (const Entry& entry : entries_) {
     const Tensor& value = entry.parameter->value();
-    state[entry.parameter->name()] = entry.transposed ? value.transposed() : value;
+    state[entry.name] = entry.transposed ? value.transposed() : value;
     if (!entry.summed_with.empty()) state[entry.summed_with] = Tensor(value.shape(), value.dtype());
   }
   return state;
@@ -80,12 +81,12 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state) {
     Shape shape = parameter.shape();
     if (entry.transposed) shape = {shape[1], shape[0]};
     Tensor value(shape, parameter.dtype());
-    for (const std::string& name : {parameter.name(), entry.summed_with}) {
+    for (const std::string& name : {entry.name, entry.summed_with}) {
       if (name.empty()) continue;
       expected.insert(name);
       auto found = state.find(name);
       if (found == state.end()) {
-        if (name == parameter.name()) faults.push_back(fmt::format("{} is missing", name));
+        if (name == entry.name) faults.push_back(fmt::format("{} is missing", name));
       } else if (found->second.shape() != shape) {
         faults.push_back(fmt::format("{} is {} instead of {}", name, found->second.shape(), shape));
       } else {
@@ -98,7 +99,8 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state) {
   for (const auto& [name, tensor] : state)
     if (!expected.contains(name)) faults.push_back(fmt::format("{} is unexpected", name));
   if (!faults.empty()) fail("the weights are of another model: {}", fmt::join(faults, "; "));
-  for (std::size_t i = 0; i < entries_.size(); ++i) entries_[i].parameter->value() = std::move(values[i]);
+  // Into the memory there is, which a tape may have bound.
+  for (std::size_t i = 0; i < entries_.size(); ++i) entries_[i].parameter->value().assign(values[i]);
 }
 
 void save_weights(const std::filesystem::path& path, const Module& module,

@@ -28,10 +28,10 @@ class Module {
   Module& operator=(const Module&) = delete;
   virtual ~Module() = default;
 
-  /// Every parameter of this module and the modules in it, each once, in the order they were added; under
-  /// their full names, such as "lstm.weight_hh_l0".
+  /// Every parameter of this module and the modules in it, each once, in the order they were added. The name of
+  /// a parameter is the full one, from the outermost module it was added to: "lstm.weight_hh_l0".
   const std::vector<Parameter*>& parameters() const { return parameters_; }
-  /// Throws Error, listing the names there are, when there is no such parameter.
+  /// A parameter by its name in this module, as in `state_dict`. Throws Error, listing the names, when there is none.
   Parameter& parameter(std::string_view name) const;
   /// The number of learned values.
   Index count() const;
@@ -47,8 +47,8 @@ class Module {
   /// Converts every parameter; for gradient checks, `model.to(float64)`.
   void to(DType dtype);
 
-  /// The weights under PyTorch's names and in its layouts, as `torch.nn` modules of the same kind have them:
-  /// a matrix that we multiply from the right is stored transposed there.
+  /// The weights under their names in this module and in PyTorch's layouts, as `torch.nn` modules of the same
+  /// kind have them: a matrix that we multiply from the right is stored transposed there.
   std::map<std::string, Tensor> state_dict() const;
   /// Sets the weights from such a dictionary, converting types. All missing, unexpected and mis-shaped entries
   /// are reported at once, as one Error, and then nothing is changed.
@@ -71,6 +71,7 @@ class Module {
 
  private:
   struct Entry {
+    std::string name;
     Parameter* parameter;
     bool transposed;
     std::string summed_with;

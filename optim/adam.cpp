@@ -10,8 +10,10 @@ Adam::Adam(std::vector<Parameter*> parameters, Options options)
     : Optimizer(std::move(parameters), options.rate, {"m", "v"}), options_(options) {
   for (double beta : {options.beta1, options.beta2})
     if (!(beta >= 0 && beta < 1)) fail("Adam: beta is {}; it must be in [0, 1)", beta);
-  if (!(options.epsilon >= 0)) fail("Adam: epsilon is {}; it must be at least 0", options.epsilon);
-  if (!(options.weight_decay >= 0)) fail("Adam: weight_decay is {}; it must be at least 0", options.weight_decay);
+  if (!(options.epsilon >= 0 && std::isfinite(options.epsilon)))
+    fail("Adam: epsilon is {}; it must be at least 0", options.epsilon);
+  if (!(options.weight_decay >= 0 && std::isfinite(options.weight_decay)))
+    fail("Adam: weight_decay is {}; it must be at least 0", options.weight_decay);
 }
 
 void Adam::update(Parameter& parameter, std::vector<Tensor>& averages) {

@@ -73,11 +73,14 @@ void Optimizer::load_state_dict(const std::map<std::string, Tensor>& state) {
     if (!slot.averages.empty() && slot.averages.size() != averages_.size())
       fail("Optimizer: the saved state of \"{}\" is incomplete; it is of another optimizer", slot.parameter->name());
   }
+  double step = state.at("step").item(), rate = state.at("rate").item();
+  if (!(step >= 0 && step < 0x1p53 && step == std::floor(step)))
+    fail("Optimizer: the saved step count is {}; the state is damaged", step);
   if (used != state.size())
     fail("Optimizer: the saved state has {} entries that this optimizer does not; it is of another",
          state.size() - used);
-  set_rate(state.at("rate").item());
-  steps_ = static_cast<Index>(state.at("step").item());
+  set_rate(rate);
+  steps_ = static_cast<Index>(step);
   slots_ = std::move(loaded);
 }
 

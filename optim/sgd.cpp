@@ -2,6 +2,8 @@
 
 #include <optim/elementwise_update.h>
 
+#include <cmath>
+
 namespace unroll {
 
 SGD::SGD(std::vector<Parameter*> parameters, Options options)
@@ -10,7 +12,8 @@ SGD::SGD(std::vector<Parameter*> parameters, Options options)
       options_(options) {
   if (!(options.momentum >= 0 && options.momentum < 1))
     fail("SGD: momentum is {}; it must be in [0, 1)", options.momentum);
-  if (!(options.weight_decay >= 0)) fail("SGD: weight_decay is {}; it must be at least 0", options.weight_decay);
+  if (!(options.weight_decay >= 0 && std::isfinite(options.weight_decay)))
+    fail("SGD: weight_decay is {}; it must be at least 0", options.weight_decay);
 }
 
 // v starts at zero, so the first step's v = momentum * 0 + g = g is PyTorch's.

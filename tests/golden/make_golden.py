@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Writes the golden files of this folder: what PyTorch computes, for the tests to compare with.
+
+How to run it, only when a golden file has to change (the tests themselves need no Python):
+
+    apt install python3-torch            # Debian 12: PyTorch 1.13
+    /usr/bin/python3 tests/golden/make_golden.py
+
+It takes nothing from outside and gives the same bytes on every run. Everything is float64, and every weight
+is a random number of its own, so that a wrong gate order or a matrix that is not transposed shows.
+
+lstm, gru, rnn   1 and 2 layers, T=6 N=3 D=4 H=5. A name is LAYERS.NAME, or LAYERS.STATE.NAME with STATE
+                 `given` (h_0, c_0 are used) or `absent`. The loss is sum(y * r.y) + sum(h_n * r.h_n) + ...;
+                 grad.NAME are its raw gradients.
+losses           Embedding, Linear and cross-entropy in a row; log-softmax of logits of size 1e4.
+optimizers       Runs of 1000 steps on gradient(theta, t) below; CASE.PARAMETER.STEP is theta after STEP steps.
+                 Gradients before and after clipping.
+"""
+
+import json
+import math
+import pathlib
+import struct
+
+import torch
+from torch import nn
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+T, N, D, H = 6, 3, 4, 5
+
+
+def write_safetensors(name, tensors):
+    """The format: the header's length, 8 bytes; the header, JSON; the elements. All little-endian."""
+    header, data = {}, b""
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().contiguous()
+        kind, letter = {torch.float64: ("F64", "d"), torch.int64: ("I64", "q")}[tensor.dtype]
+        elements = struct.pack(f"<{tensor.numel()}{letter}", *tensor.flatten().tolist())
+        header[key] = {
+            "dtype": kind,
+            "shape": list(tensor.shape),
+            "data_offsets": [len(data), len(data) + len(elements)],
+        }
+        data += elements
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    (FOLDER / f"{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def random(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+def recurrent(kind, seed):
+    torch.manual_seed(seed)
+    out = {}
+    for layers in (1, 2):
+        model = getattr(nn, kind)(D, H, layers).double()
+        for parameter in model.parameters():
+            nn.init.uniform_(parameter, -0.9, 0.9)
+        for name, weight in model.state_dict().items():
+            out[f"{layers}.{name}"] = weight
+        x = random(T, N, D)
+        names = ["h", "c"] if kind == "LSTM" else ["h"]
+        initial = {name: random(layers, N, H) for name in names}
+        r_y = random(T, N, H)
+        r_state = {name: random(layers, N, H) for name in names}
+        out[f"{layers}.x"] = x
+        out[f"{layers}.r.y"] = r_y
+        for name in names:
+            out[f"{layers}.{name}_0"] = initial[name]
+            out[f"{layers}.r.{name}_n"] = r_state[name]
+        for state in ("given", "absent"):
+            model.zero_grad()
+            x_leaf = x.clone().requires_grad_()
+            leaves = {name: initial[name].clone().requires_grad_() for name in names}
+            if state == "absent":
+                y, final = model(x_leaf)
+            else:
+                y, final = model(x_leaf, (leaves["h"], leaves["c"]) if kind == "LSTM" else leaves["h"])
+            final = dict(zip(names, final if kind == "LSTM" else (final,)))
+            loss = (y * r_y).sum() + sum((final[name] * r_state[name]).sum() for name in names)
+            loss.backward()
+            prefix = f"{layers}.{state}."
+            out[prefix + "y"] = y
+            for name in names:
+                out[f"{prefix}{name}_n"] = final[name]
+                if state == "given":
+                    out[f"{prefix}grad.{name}_0"] = leaves[name].grad
+            out[prefix + "grad.x"] = x_leaf.grad
+            for name, parameter in model.named_parameters():
+                out[f"{prefix}grad.{name}"] = parameter.grad.clone()
+    write_safetensors(kind.lower(), out)
+
+
+def losses():
+    torch.manual_seed(4)
+    tokens, size, classes, count = 7, 4, 6, 9
+    table = nn.Embedding(tokens, size).double()
+    head = nn.Linear(size, classes).double()
+    ids = torch.randint(tokens, (3, 3))  # tokens occur several times, and some not at all
+    targets = torch.randint(classes, (3, 3))
+    hidden = table(ids)
+    logits = head(hidden)
+    loss = nn.functional.cross_entropy(logits.reshape(count, classes), targets.reshape(count))
+    loss.backward()
+    out = {
+        "embedding.weight": table.weight,
+        "head.weight": head.weight,
+        "head.bias": head.bias,
+        "ids": ids,
+        "targets": targets,
+        "hidden": hidden,
+        "logits": logits,
+        "loss": loss,
+        "grad.embedding.weight": table.weight.grad,
+        "grad.head.weight": head.weight.grad,
+        "grad.head.bias": head.bias.grad,
+    }
+    large = (1e4 * random(5, 6)).requires_grad_()
+    with torch.no_grad():
+        large[1, 2] = -math.inf
+        large[2] = 1e4 + torch.arange(6)  # close to each other, far from 0
+    y = nn.functional.log_softmax(large, dim=-1)
+    r = random(5, 6)
+    r[1, 2] = 0
+    torch.where(r == 0, torch.zeros_like(y), y * r).sum().backward()
+    out.update({"large.x": large, "large.y": y, "large.r": r, "large.grad": large.grad})
+    write_safetensors("losses", out)
+
+
+def gradient(theta, t, offset):
+    """Of element i at step t: theta_i + theta_i^3 + 2 sin(t / 20 + i + offset). Neither linear nor constant."""
+    i = torch.arange(theta.numel(), dtype=torch.float64).reshape(theta.shape)
+    return theta + theta**3 + 2 * torch.sin(t / 20 + i + offset)
+
+
+STEPS = (1, 2, 3, 10, 100, 500, 1000)
+CASES = {
+    "sgd": (torch.optim.SGD, dict(lr=0.01)),
+    "sgd_momentum": (torch.optim.SGD, dict(lr=0.01, momentum=0.9)),
+    "sgd_decay": (torch.optim.SGD, dict(lr=0.02, weight_decay=0.1)),
+    "sgd_momentum_decay_rate": (torch.optim.SGD, dict(lr=0.01, momentum=0.8, weight_decay=0.05)),
+    "adam": (torch.optim.Adam, dict()),
+    "adam_decay": (torch.optim.Adam, dict(lr=0.01, weight_decay=0.1)),
+    "adam_betas": (torch.optim.Adam, dict(lr=0.005, betas=(0.8, 0.95), eps=1e-2)),
+    "adam_rate": (torch.optim.Adam, dict(lr=0.01)),
+}
+
+
+def run_optimizer(kind, options, starts, changes_rate):
+    parameters = [nn.Parameter(start.clone()) for start in starts]
+    optimizer = kind(parameters, **options)
+    seen = {}
+    for t in range(1, max(STEPS) + 1):
+        if changes_rate and t == 51:
+            optimizer.param_groups[0]["lr"] *= 0.25
+        for offset, parameter in enumerate(parameters):
+            parameter.grad = gradient(parameter.detach(), t, offset)
+        optimizer.step()
+        if t in STEPS:
+            seen[t] = [parameter.detach().clone() for parameter in parameters]
+    return seen
+
+
+def optimizers():
+    torch.manual_seed(5)
+    starts = [random(2, 3), random(4)]
+    out = {"start.a": starts[0], "start.b": starts[1]}
+    for case, (kind, options) in CASES.items():
+        changes_rate = case.endswith("_rate")
+        seen = run_optimizer(kind, options, starts, changes_rate)
+        for step, values in seen.items():
+            out[f"{case}.a.{step}"], out[f"{case}.b.{step}"] = values
+        # The problem must not magnify rounding errors, or the comparison would be of noise.
+        moved = run_optimizer(kind, options, [start + 1e-9 for start in starts], changes_rate)
+        worst = max((a - b).abs().max().item() for t in STEPS for a, b in zip(seen[t], moved[t]))
+        assert worst < 1e-8, (case, worst)
+
+    # PyTorch adds 1e-6 to the norm and we nothing: of large gradients that is lost in rounding.
+    for case, scale in (("large", 1e6), ("small", 0.01)):
+        parameters = [nn.Parameter(torch.zeros_like(start)) for start in starts]
+        for name, parameter in zip("ab", parameters):
+            parameter.grad = scale * random(*parameter.shape)
+            out[f"clip_norm.{case}.{name}.before"] = parameter.grad.clone()
+        out[f"clip_norm.{case}.norm"] = nn.utils.clip_grad_norm_(parameters, 0.5)
+        for name, parameter in zip("ab", parameters):
+            out[f"clip_norm.{case}.{name}.after"] = parameter.grad
+    for name, start in zip("ab", starts):
+        parameter = nn.Parameter(torch.zeros_like(start))
+        parameter.grad = random(*start.shape)
+        out[f"clip_value.{name}.before"] = parameter.grad.clone()
+        nn.utils.clip_grad_value_([parameter], 0.5)
+        out[f"clip_value.{name}.after"] = parameter.grad
+    write_safetensors("optimizers", out)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for number, kind in enumerate(("LSTM", "GRU", "RNN"), start=1):
+        recurrent(kind, number)
+    losses()
+    optimizers()

@@ -1,0 +1,366 @@
+// Optimizers against PyTorch's trajectories (tests/golden/make_golden.py), and what they promise besides.
+
+#include <autograd/autograd.h>
+#include <autograd/parallel.h>
+#include <optim/optim.h>
+#include <tests/support.h>
+
+#include <doctest/doctest.h>
+#include <oneapi/tbb/global_control.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+using namespace unroll;
+using namespace unroll::testing;
+
+namespace {
+
+using State = std::map<std::string, Tensor>;
+using Make = std::function<std::unique_ptr<Optimizer>(std::vector<Parameter*>)>;
+
+Make sgd(SGD::Options options) {
+  return [=](std::vector<Parameter*> parameters) { return std::make_unique<SGD>(std::move(parameters), options); };
+}
+Make adam(Adam::Options options) {
+  return [=](std::vector<Parameter*> parameters) { return std::make_unique<Adam>(std::move(parameters), options); };
+}
+
+/// Makes `gradient` the parameter's gradient, as a backward would.
+void give_gradient(Parameter& parameter, const Tensor& gradient) {
+  bool fresh;
+  parameter.claim_grad(fresh).assign(gradient.to(parameter.dtype()));
+}
+
+/// make_golden.py's gradient, of element i at step t: theta + theta^3 + 2 sin(t / 20 + i + offset).
+Tensor gradient(const Tensor& theta, Index t, Index offset) {
+  Tensor g(theta.shape(), float64);
+  const std::vector<double> x = theta.to_vector();
+  for (std::size_t i = 0; i < x.size(); ++i)
+    g.data<double>()[i] =
+        x[i] + x[i] * x[i] * x[i] +
+        2 * std::sin(static_cast<double>(t) / 20 + static_cast<double>(i) + static_cast<double>(offset));
+  return g;
+}
+
+/// Two parameters, a [2, 3] and b [4], on that problem.
+struct Problem {
+  Parameter a, b;
+  Index t = 0;
+  explicit Problem(DType type = float64)
+      : a("a", random_tensor({2, 3}, 1, -1, 1, type)), b("b", random_tensor({4}, 2, -1, 1, type)) {}
+  std::vector<Parameter*> all() { return {&a, &b}; }
+  void give_gradients() {
+    ++t;
+    give_gradient(a, gradient(a.value(), t, 0));
+    give_gradient(b, gradient(b.value(), t, 1));
+  }
+  void run(Optimizer& optimizer, Index steps) {
+    for (Index i = 0; i < steps; ++i) {
+      give_gradients();
+      optimizer.step();
+    }
+  }
+};
+
+const std::map<std::string, Make> kinds = {
+    {"sgd", sgd({.rate = 0.01})},
+    {"sgd_momentum", sgd({.rate = 0.01, .momentum = 0.9})},
+    {"sgd_decay", sgd({.rate = 0.02, .weight_decay = 0.1})},
+    {"sgd_momentum_decay_rate", sgd({.rate = 0.01, .momentum = 0.8, .weight_decay = 0.05})},
+    {"adam", [](std::vector<Parameter*> parameters) { return std::make_unique<Adam>(std::move(parameters)); }},
+    {"adam_decay", adam({.rate = 0.01, .weight_decay = 0.1})},
+    {"adam_betas", adam({.rate = 0.005, .beta1 = 0.8, .beta2 = 0.95, .epsilon = 1e-2})},
+    {"adam_rate", adam({.rate = 0.01})},
+};
+
+}  // namespace
+
+TEST_CASE("1000 steps are PyTorch's") {
+  const State golden = read_safetensors(UNROLL_SOURCE_DIR "/tests/golden/optimizers.safetensors").tensors;
+  for (const auto& [name, make] : kinds) {
+    Problem problem;
+    problem.a.value() = golden.at("start.a");
+    problem.b.value() = golden.at("start.b");
+    auto optimizer = make(problem.all());
+    int compared = 0;
+    for (Index step = 1; step <= 1000; ++step) {
+      if (name.ends_with("_rate") && step == 51) optimizer->set_rate(optimizer->rate() * 0.25);
+      problem.run(*optimizer, 1);
+      for (const Parameter* parameter : problem.all()) {
+        auto expected = golden.find(fmt::format("{}.{}.{}", name, parameter->name(), step));
+        if (expected == golden.end()) continue;
+        CAPTURE(name);
+        CAPTURE(step);
+        CHECK(relative_error(parameter->value(), expected->second) < 1e-11);  // the bar is 1e-9
+        ++compared;
+      }
+    }
+    CHECK(compared == 14);
+    CHECK(optimizer->steps() == 1000);
+  }
+}
+
+TEST_CASE("the first steps, by hand") {
+  Parameter p("p", Tensor({2}, {1, -2}, float64));
+  const Tensor g({2}, {0.5, -4}, float64);
+  auto after = [&](Optimizer& optimizer, int steps) {
+    p.value() = Tensor({2}, {1, -2}, float64);
+    for (int i = 0; i < steps; ++i) {
+      give_gradient(p, g);
+      optimizer.step();
+    }
+    return p.value().to_vector();
+  };
+  SGD plain({&p}, {.rate = 0.1}), momentum({&p}, {.rate = 0.1, .momentum = 0.5});
+  Adam adam({&p}, {.rate = 0.1, .epsilon = 0});
+  CHECK(after(plain, 1)[0] == doctest::Approx(1 - 0.1 * 0.5).epsilon(1e-15));
+  CHECK(after(momentum, 1)[1] == doctest::Approx(-2 + 0.1 * 4).epsilon(1e-15));
+  CHECK(after(momentum, 1)[1] == doctest::Approx(-2 + 0.1 * (0.5 * 4 + 4)).epsilon(1e-15));  // its second step
+  // With a constant gradient Adam moves by the rate in each step, whatever the gradient's size.
+  CHECK(after(adam, 1)[0] == doctest::Approx(0.9).epsilon(1e-14));
+  CHECK(after(adam, 3)[1] == doctest::Approx(-1.7).epsilon(1e-14));
+}
+
+TEST_CASE("a step uses the gradient up: the next backward starts anew; until then gradients add up") {
+  Parameter p("p", Tensor({2}, {1, 2}, float64));
+  SGD optimizer({&p}, {.rate = 0.5});
+  auto backward = [&] {
+    Tape tape;
+    tape.backward(sum(tape.use(p) * Tensor({2}, {3, 5}, float64)));
+  };
+  backward();
+  backward();
+  CHECK(p.grad().to_vector() == std::vector<double>{6, 10});
+  optimizer.step();
+  CHECK(p.value().to_vector() == std::vector<double>{-2, -3});
+  CHECK_FALSE(p.has_grad());
+  CHECK(p.grad().to_vector() == std::vector<double>{6, 10});  // can still be read
+  optimizer.step();
+  CHECK(p.value().to_vector() == std::vector<double>{-2, -3});
+  backward();
+  CHECK(p.grad().to_vector() == std::vector<double>{3, 5});
+}
+
+TEST_CASE("a parameter listed twice is stepped once") {
+  for (const auto& [name, make] : kinds) {
+    CAPTURE(name);
+    Problem once, twice;
+    auto first = make(once.all());
+    auto second = make({&twice.a, &twice.b, &twice.a});
+    CHECK(second->parameters() == twice.all());
+    once.run(*first, 5);
+    twice.run(*second, 5);
+    CHECK(same_bits(once.a.value(), twice.a.value()));
+  }
+}
+
+TEST_CASE("no optimizer changes the gradient that the user sees") {
+  for (const auto& [name, make] : kinds) {
+    CAPTURE(name);
+    Problem problem;
+    auto optimizer = make(problem.all());
+    problem.run(*optimizer, 3);
+    problem.give_gradients();
+    const Tensor a = problem.a.grad(), b = problem.b.grad(), before = problem.a.value();
+    optimizer->step();
+    CHECK(same_bits(problem.a.grad(), a));
+    CHECK(same_bits(problem.b.grad(), b));
+    CHECK_FALSE(same_bits(problem.a.value(), before));
+  }
+}
+
+TEST_CASE("frozen parameters and those without a gradient are left alone") {
+  for (const auto& [name, make] : kinds) {
+    CAPTURE(name);
+    Problem problem;
+    auto optimizer = make(problem.all());
+    problem.run(*optimizer, 3);  // there is momentum by now
+    const Tensor a = problem.a.value(), b = problem.b.value();
+
+    problem.give_gradients();
+    problem.b.zero_grad();
+    optimizer->step();
+    CHECK(same_bits(problem.b.value(), b));
+    CHECK_FALSE(same_bits(problem.a.value(), a));
+
+    const Tensor moved = problem.a.value();
+    problem.give_gradients();
+    problem.a.set_trainable(false);
+    optimizer->step();
+    CHECK(same_bits(problem.a.value(), moved));
+    CHECK_FALSE(same_bits(problem.b.value(), b));
+  }
+}
+
+TEST_CASE("state saved in the middle and loaded elsewhere: the same bits as without") {
+  for (DType type : {float32, float64})
+    for (const auto& [name, make] : kinds) {
+      CAPTURE(name);
+      const auto path = std::filesystem::temp_directory_path() / "unroll_test_optimizers.safetensors";
+      Problem whole(type), first(type), second(type);
+      auto uninterrupted = make(whole.all());
+      auto change_rate = [](Optimizer& optimizer) { optimizer.set_rate(optimizer.rate() * 0.7); };
+      whole.run(*uninterrupted, 7);
+      change_rate(*uninterrupted);
+      whole.run(*uninterrupted, 13);
+
+      {
+        auto optimizer = make(first.all());
+        first.run(*optimizer, 7);
+        change_rate(*optimizer);
+        first.run(*optimizer, 5);
+        write_safetensors(path, TensorFile{optimizer->state_dict(), {}});
+      }
+      second.a.value() = first.a.value();
+      second.b.value() = first.b.value();
+      second.t = first.t;
+      auto resumed = make(second.all());
+      resumed->load_state_dict(read_safetensors(path).tensors);
+      std::filesystem::remove(path);
+      CHECK(resumed->steps() == 12);
+      second.run(*resumed, 8);
+      CHECK(resumed->rate() == uninterrupted->rate());
+      CHECK(resumed->steps() == uninterrupted->steps());
+      CHECK(same_bits(second.a.value(), whole.a.value()));
+      CHECK(same_bits(second.b.value(), whole.b.value()));
+
+      // The state counts: without it the run is another one.
+      if (name == "sgd" || name == "sgd_decay") continue;
+      Problem third(type);
+      third.a.value() = first.a.value();
+      third.b.value() = first.b.value();
+      third.t = first.t;
+      auto without = make(third.all());
+      without->set_rate(uninterrupted->rate());
+      third.run(*without, 8);
+      CHECK_FALSE(same_bits(third.a.value(), whole.a.value()));
+    }
+}
+
+TEST_CASE("a state saved before a parameter's first gradient is loaded too") {
+  Problem problem, other;
+  Adam adam(problem.all()), loaded(other.all());
+  problem.b.set_trainable(false);
+  problem.run(adam, 2);
+  loaded.load_state_dict(adam.state_dict());
+  CHECK(loaded.state_dict().size() == adam.state_dict().size());
+  CHECK(loaded.state_dict().contains("a.m"));
+  CHECK_FALSE(loaded.state_dict().contains("b.m"));
+}
+
+TEST_CASE("a state that does not fit is refused, and nothing is changed") {
+  Problem problem, twin;
+  Adam optimizer(problem.all(), {.rate = 0.01}), untouched(twin.all(), {.rate = 0.01});
+  problem.run(optimizer, 5);
+  twin.run(untouched, 5);
+  const State good = optimizer.state_dict();
+  CHECK(good.size() == 6);
+
+  auto refused = [&](const std::string& what, auto&& damage) {
+    CAPTURE(what);
+    State state = good;
+    state["step"] = Tensor::scalar(77, float64);
+    state["rate"] = Tensor::scalar(0.5, float64);
+    state["a.m"].fill(3);
+    damage(state);
+    CHECK_ERROR(optimizer.load_state_dict(state), "Optimizer");
+    CHECK(optimizer.steps() == 5);
+    CHECK(optimizer.rate() == 0.01);
+    const State now = optimizer.state_dict();
+    REQUIRE(now.size() == good.size());
+    for (const auto& [name, tensor] : good) CHECK(same_bits(now.at(name), tensor));
+    optimizer.load_state_dict(good);
+  };
+  refused("empty", [](State& state) { state.clear(); });
+  refused("no step", [](State& state) { state.erase("step"); });
+  refused("no rate", [](State& state) { state.erase("rate"); });
+  refused("step of three values", [](State& state) { state["step"] = Tensor({3}, float64); });
+  refused("half of a parameter", [](State& state) { state.erase("b.v"); });
+  refused("the first half", [](State& state) { state.erase("b.m"); });
+  refused("another shape", [](State& state) { state["b.v"] = Tensor({5}, float64); });
+  refused("another model", [](State& state) { state["c.m"] = state["c.v"] = Tensor({5}, float64); });
+  refused("SGD's", [](State& state) {
+    for (const char* name : {"a.m", "a.v", "b.m", "b.v"}) state.erase(name);
+    state["a.velocity"] = Tensor({2, 3}, float64);
+  });
+  refused("a rate that is NaN", [](State& state) { state["rate"] = Tensor::scalar(std::nan(""), float64); });
+  refused("a negative rate", [](State& state) { state["rate"] = Tensor::scalar(-1, float64); });
+  refused("a negative step", [](State& state) { state["step"] = Tensor::scalar(-1, float64); });
+  refused("half a step", [](State& state) { state["step"] = Tensor::scalar(1.5, float64); });
+  refused("a step that is NaN", [](State& state) { state["step"] = Tensor::scalar(std::nan(""), float64); });
+  refused("an infinite step", [](State& state) { state["step"] = Tensor::scalar(INFINITY, float64); });
+
+  twin.run(untouched, 5);
+  problem.run(optimizer, 5);
+  CHECK(same_bits(problem.a.value(), twin.a.value()));
+}
+
+TEST_CASE("options out of range are refused") {
+  Parameter p("p", Tensor({2}));
+  const double nan = std::nan(""), infinite = std::numeric_limits<double>::infinity();
+  for (double bad : {-0.1, nan, infinite}) {
+    CHECK_ERROR(SGD({&p}, {.rate = bad}), "rate");
+    CHECK_ERROR(Adam({&p}, {.rate = bad}), "rate");
+    CHECK_ERROR(SGD({&p}, {.weight_decay = bad}), "SGD", "weight_decay");
+    CHECK_ERROR(Adam({&p}, {.weight_decay = bad}), "Adam", "weight_decay");
+    CHECK_ERROR(Adam({&p}, {.epsilon = bad}), "Adam", "epsilon");
+  }
+  for (double bad : {-0.1, 1.0, nan}) {
+    CHECK_ERROR(SGD({&p}, {.momentum = bad}), "SGD", "momentum");
+    CHECK_ERROR(Adam({&p}, {.beta1 = bad}), "Adam", "beta");
+    CHECK_ERROR(Adam({&p}, {.beta2 = bad}), "Adam", "beta");
+  }
+  SGD sgd({&p}, {});
+  CHECK_ERROR(sgd.set_rate(-1), "rate");
+  CHECK(sgd.rate() == 0.01);
+  sgd.set_rate(0);
+  CHECK(sgd.rate() == 0);
+  Parameter q("p", Tensor({3}));
+  CHECK_ERROR(SGD({&p, &q}, {}), "\"p\"");
+  SGD nothing({}, {});
+  nothing.step();
+  CHECK(nothing.steps() == 1);
+}
+
+TEST_CASE("large parameters: the same bits on any number of threads, and as in one piece") {
+  // More elements than one piece holds, and not a multiple of it.
+  const Index n = 5 * detail::parallel_grain + 3;
+  for (DType type : {float32, float64})
+    for (const auto& [name, make] : kinds) {
+      CAPTURE(name);
+      std::vector<Tensor> results;
+      for (std::size_t threads : {1, 2, 4}) {
+        tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
+        Parameter p("p", random_tensor({n}, 1, -1, 1, type));
+        auto optimizer = make({&p});
+        for (std::uint64_t step = 0; step < 3; ++step) {
+          give_gradient(p, random_tensor({n}, 10 + step));
+          optimizer->step();
+        }
+        results.push_back(p.value());
+      }
+      CHECK(same_bits(results[1], results[0]));
+      CHECK(same_bits(results[2], results[0]));
+      for (Index i : {Index{0}, detail::parallel_grain - 1, detail::parallel_grain, n - 1}) {
+        Parameter one("one", Tensor({1}, {random_tensor({n}, 1, -1, 1, type).at({i})}, type));
+        auto optimizer = make({&one});
+        for (std::uint64_t step = 0; step < 3; ++step) {
+          give_gradient(one, Tensor({1}, {random_tensor({n}, 10 + step).at({i})}, type));
+          optimizer->step();
+        }
+        CHECK(results[0].at({i}) == doctest::Approx(one.value().at({0})).epsilon(type == float32 ? 1e-6 : 1e-14));
+      }
+    }
+}
+
+TEST_CASE("a parameter converted to another type is stepped on") {
+  Problem problem(float32);
+  Adam adam(problem.all());
+  problem.run(adam, 2);
+  problem.a.to(float64);
+  problem.run(adam, 2);
+  CHECK(problem.a.dtype() == float64);
+  CHECK(adam.state_dict().at("a.m").dtype() == float64);
+}
