@@ -58,7 +58,7 @@ TEST_CASE("numbers out of range and unknown options are refused") {
   for (const char* line : {"--batch 0", "--batch -1", "--batch 1e9", "--rate nan", "--rate inf", "--rate 0", "--rate x",
                            "--dropout 1", "--dropout -0.1", "--dropout nan", "--clip -1", "--steps 0", "--steps 1.5",
                            "--epochs 2 --steps 2", "--threads -1", "--seed -1", "--no-such-option", "word"})
-    CHECK_THROWS_AS_MESSAGE(Command{line}, CLI::ParseError, line);
+    CHECK_THROWS_AS_MESSAGE(Command{line}, CLI::ParseError, std::string(line));
 }
 
 TEST_CASE("metrics: a row for each moment, no cell for what is not known") {

@@ -418,6 +418,12 @@ TEST_CASE("Dropout depends on the seed and on the stream's position alone") {
   }
 }
 
+TEST_CASE("Dropout of an empty Var is one clear line") {
+  Generator rng(1);
+  Dropout dropout(0.5, rng);
+  CHECK_ERROR_HERE(dropout(Var()), "empty Var");
+}
+
 TEST_CASE("Dropout refuses what is not a probability below 1") {
   Generator rng(1);
   for (double p : {-0.1, 1.0, 1.5, std::nan("")}) CHECK_ERROR(Dropout(p, rng), "Dropout", "[0, 1)");

@@ -349,7 +349,7 @@ TEST_CASE_TEMPLATE("wrong shapes are named with the user's line", Layer, ALL_LAY
   CHECK_ERROR_HERE(model(flat), "Recurrent", "[6, 4]", "[time, batch, 4]");
   CHECK_ERROR_HERE(model(none), "Recurrent", "[0, 3, 4]", "at least one step");
   CHECK_ERROR_HERE(model(Var()), "Recurrent", "empty Var");
-  CHECK_ERROR(model(single), "float32", "float64");
+  CHECK_ERROR_HERE(model(single), "float32", "float64");
 
   const RecurrentState narrow = carried(random_states<Layer>(2, 3, H - 1)), other = carried(random_states<Layer>(2, 2));
   CHECK_ERROR_HERE(model(x, narrow), "Recurrent", "[3, 4]", "[3, 5]");
@@ -358,6 +358,15 @@ TEST_CASE_TEMPLATE("wrong shapes are named with the user's line", Layer, ALL_LAY
   CHECK_ERROR_HERE(model(x, shallow), "Recurrent", fmt::format("needed are {}", 2 * state_vars<Layer>));
   std::vector<Var> one = {tape.constant(random_tensor({3, H}, 1))};
   CHECK_ERROR_HERE(model(x, FinalState{one}), "Recurrent", "1 values");
+
+  // States given as Vars: another batch, another size, nothing. None may be broadcast silently.
+  for (const Shape& shape : {Shape{2, H}, Shape{1, H}, Shape{3, H + 1}, Shape{3, 1}, Shape{H}}) {
+    CAPTURE(to_string(shape));
+    std::vector<Var> initial(2 * state_vars<Layer>, tape.constant(random_tensor(shape, 1)));
+    CHECK_ERROR_HERE(model(x, FinalState{initial}), "Recurrent", to_string(shape), "[3, 5]");
+  }
+  std::vector<Var> empty(2 * state_vars<Layer>);
+  CHECK_ERROR_HERE(model(x, FinalState{empty}), "Recurrent", "empty Var");
 
   Generator rng(1);
   CHECK_ERROR(Layer(0, 5, rng), "0 inputs");
