@@ -1,6 +1,7 @@
 /// Trains a character language model (RNN, LSTM or GRU) on any text, and writes more of it.
 
 #include <autograd/autograd.h>
+#include <examples/common/cells.h>
 #include <examples/common/run.h>
 #include <examples/common/sampling.h>
 #include <examples/common/text.h>
@@ -15,13 +16,10 @@
 using namespace unroll;
 using namespace unroll::examples;
 
-struct Options : TrainingOptions, SamplingOptions {
+struct Options : TrainingOptions, ModelOptions, SamplingOptions {
   std::vector<std::string> data;
-  std::string cell = "lstm";
-  Index hidden = 256, layers = 1, embedding = 64, window = 64;
+  Index window = 64;
 };
-
-const std::vector<std::string> model_options = {"cell", "hidden", "layers", "embedding"};
 
 /// What may follow each byte, given all bytes before it: logits = head(dropout(layer(embedding(bytes)))).
 template <class Layer>
@@ -117,7 +115,7 @@ int train(const Options& o, const CLI::App& app) {
   RecurrentState state;
 
   constexpr double ln2 = std::numbers::ln2;
-  auto metadata = option_values(app, model_options);
+  auto metadata = option_values(app, ModelOptions::names);
   metadata["vocabulary"] = vocabulary.to_json();
   Run run(app, o, model, adam,
           {.steps = o.epochs > 0 ? o.epochs * windows.count() : o.steps,
@@ -171,27 +169,17 @@ int sample(const Options& o, const std::string& vocabulary_json) {
   return exit_ok;
 }
 
-template <class F>
-int with_layer(const std::string& cell, F&& f) {
-  if (cell == "rnn") return f(std::type_identity<RNN>());
-  if (cell == "gru") return f(std::type_identity<GRU>());
-  return f(std::type_identity<LSTM>());
-}
-
 int main(int argc, char** argv) {
   CLI::App app("Trains a character language model and writes text with it.", "char_lm");
   Options o;
   o.out = "runs/char_lm";
-  o.steps = 2500;
+  o.steps = 2000;
   add_training_options(app, o);
+  add_model_options(app, o);
   add_sampling_options(app, o);
   app.add_option("--data", o.data, "Text files or folders, read as bytes; none: the text of Unroll itself")
       ->default_str("")
       ->transform(absolute_path());
-  app.add_option("--cell", o.cell, "rnn, lstm or gru")->check(CLI::IsMember({"rnn", "lstm", "gru"}));
-  app.add_option("--hidden", o.hidden, "Units of a recurrent layer")->check(size_range());
-  app.add_option("--layers", o.layers, "Recurrent layers")->check(size_range());
-  app.add_option("--embedding", o.embedding, "Size of the vector that stands for a byte")->check(size_range());
   app.add_option("--window", o.window, "Steps that the gradient flows back")->check(size_range());
   o.fixed.insert(o.fixed.end(), {"cell", "hidden", "layers", "embedding", "window"});
   o.saved.emplace_back("data");
@@ -203,7 +191,7 @@ int main(int argc, char** argv) {
     if (o.sample) {
       metadata = read_safetensors(find_weights(o)).metadata;
       if (!metadata.contains("vocabulary")) fail("{} does not hold weights of char_lm", quoted(find_weights(o)));
-      restore_options(app, metadata, model_options);
+      restore_options(app, metadata, ModelOptions::names);
     }
     return with_layer(o.cell, [&]<class Layer>(std::type_identity<Layer>) {
       return o.sample ? sample<Layer>(o, metadata.at("vocabulary")) : train<Layer>(o, app);

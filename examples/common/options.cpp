@@ -75,12 +75,20 @@ void add_training_options(CLI::App& app, TrainingOptions& o) {
   app.add_option("--dropout", o.dropout, "Probability of dropping a unit between layers")->check(probability());
   auto* steps = app.add_option("--steps", o.steps, "Training steps in all")->check(above_zero());
   app.add_option("--epochs", o.epochs, "Passes over the data, instead of --steps; 0: as --steps says")
-      ->check(at_least_zero())
+      ->check(number_where([](double x) { return x >= 0 && x <= 1e9; }, "in the range 0 to 1000000000"))
       ->excludes(steps);
-  app.add_option("--seed", o.seed, "Fixes the first weights and every random choice");
+  app.add_option("--seed", o.seed, "Fixes the first weights and every random choice")->check(at_least_zero());
   app.add_option("--threads", o.threads, "Threads; 0: one for each core. Results are the same bits for any number")
       ->check(CLI::Range(0, 1024));
   app.add_flag("--resume", o.resume, "Go on exactly where the run in --out stopped, with its options");
+}
+
+void add_model_options(CLI::App& app, ModelOptions& o) {
+  app.option_defaults()->always_capture_default();
+  app.add_option("--cell", o.cell, "rnn, lstm or gru")->check(CLI::IsMember({"rnn", "lstm", "gru"}));
+  app.add_option("--hidden", o.hidden, "Units of a recurrent layer")->check(size_range());
+  app.add_option("--layers", o.layers, "Recurrent layers")->check(size_range());
+  app.add_option("--embedding", o.embedding, "Size of the vector that stands for a token")->check(size_range());
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& o) {

@@ -33,6 +33,14 @@ struct TrainingOptions {
 };
 void add_training_options(CLI::App& app, TrainingOptions& options);
 
+/// The shape of a recurrent model of tokens.
+struct ModelOptions {
+  std::string cell = "lstm";
+  Index hidden = 256, layers = 1, embedding = 64;
+  inline static const std::vector<std::string> names = {"cell", "hidden", "layers", "embedding"};
+};
+void add_model_options(CLI::App& app, ModelOptions& options);
+
 /// How a language model writes text; see `draw` in sampling.h.
 struct SamplingOptions {
   bool sample = false;

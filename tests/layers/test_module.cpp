@@ -117,6 +117,21 @@ TEST_CASE("a shared module's parameters are listed and counted once, and get the
   CHECK(gradient_error(run, {random_tensor({4, 3}, 2)}, model.parameters()) < 1e-7);
 }
 
+TEST_CASE("a parameter that is added again is listed and counted once, under its first name") {
+  struct Tied : Module {
+    Embedding embedding;
+    explicit Tied(Generator& rng) : embedding(5, 3, rng) {
+      add("embedding", embedding);
+      add("output", embedding.W);
+    }
+  };
+  Generator rng(1);
+  Tied model(rng);
+  CHECK(names_of(model) == std::vector<std::string>{"embedding.weight"});
+  CHECK(model.count() == 15);
+  CHECK(model.state_dict().size() == 1);
+}
+
 TEST_CASE("the state_dict of a part of a model has its own names, as if it stood alone") {
   Generator rng(1);
   Model model(rng);

@@ -359,7 +359,18 @@ TEST_CASE_TEMPLATE("wrong shapes are named with the user's line", Layer, ALL_LAY
   std::vector<Var> one = {tape.constant(random_tensor({3, H}, 1))};
   CHECK_ERROR_HERE(model(x, FinalState{one}), "Recurrent", "1 values");
 
-  // States given as Vars: another batch, another size, nothing. None may be broadcast silently.
+  Generator rng(1);
+  CHECK_ERROR(Layer(0, 5, rng), "0 inputs");
+  CHECK_ERROR(Layer(5, -1, rng), "-1 hidden");
+  CHECK_ERROR(Layer(5, 5, rng, {.layers = 0}), "0 layers");
+  CHECK_ERROR(Layer(5, 5, rng, {.layers = 2, .dropout = 1}), "Dropout", "[0, 1)");
+}
+
+TEST_CASE_TEMPLATE("initial states given as Vars are checked like the others", Layer, ALL_LAYERS) {
+  Model<Layer> model(2);
+  Tape tape;
+  Var x = tape.constant(random_tensor({6, 3, D}, 7));
+  // Another batch, another size, nothing. None may be broadcast silently.
   for (const Shape& shape : {Shape{2, H}, Shape{1, H}, Shape{3, H + 1}, Shape{3, 1}, Shape{H}}) {
     CAPTURE(to_string(shape));
     std::vector<Var> initial(2 * state_vars<Layer>, tape.constant(random_tensor(shape, 1)));
@@ -367,12 +378,6 @@ TEST_CASE_TEMPLATE("wrong shapes are named with the user's line", Layer, ALL_LAY
   }
   std::vector<Var> empty(2 * state_vars<Layer>);
   CHECK_ERROR_HERE(model(x, FinalState{empty}), "Recurrent", "empty Var");
-
-  Generator rng(1);
-  CHECK_ERROR(Layer(0, 5, rng), "0 inputs");
-  CHECK_ERROR(Layer(5, -1, rng), "-1 hidden");
-  CHECK_ERROR(Layer(5, 5, rng, {.layers = 0}), "0 layers");
-  CHECK_ERROR(Layer(5, 5, rng, {.layers = 2, .dropout = 1}), "Dropout", "[0, 1)");
 }
 
 // ---- The numbers worked out in the documents -----------------------------------------------------------------------
