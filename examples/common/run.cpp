@@ -75,7 +75,7 @@ bool Run::goes_on() {
   units_per_second_ = progress_->units_per_second(step_);
   save();
   if (stopped())
-    fmt::print(stderr, "stopped after step {}; to go on: {} --resume --out {}\n", step_, app_.get_name(),
+    fmt::print(stderr, "stopped after step {}, all saved in {}; the same command with --resume goes on\n", step_,
                quoted(options_.out));
   return false;
 }

@@ -216,6 +216,17 @@ TEST_CASE_TEMPLATE("gradient of a layer over several steps", Layer, ALL_LAYERS) 
     }
 }
 
+TEST_CASE_TEMPLATE("gradient of the weights over more rows than are gathered at once", Layer, ALL_LAYERS) {
+  // Steps times batch is 2200; matmul.cpp gathers at most 2048 rows for one product.
+  Model<Layer> model(1, 2, 3);
+  const Tensor x = random_tensor({110, 20, 2}, 7);
+  auto run = [&](Tape& tape, const std::vector<Var>&) {
+    auto [y, final] = model(tape.constant(x));
+    return weighted_loss(y, final.values);
+  };
+  CHECK(gradient_error(run, {}, model.parameters()) < 1e-7);
+}
+
 TEST_CASE_TEMPLATE("gradient through an encoder's final state into a decoder", Layer, ALL_LAYERS) {
   Model<Layer> encoder(2, 3, 4), decoder(2, 2, 4);
   std::vector<Parameter*> parameters = encoder.parameters();
