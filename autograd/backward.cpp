@@ -142,8 +142,6 @@ std::byte* Graph::accumulator(NodeId id) {
   return grad_memory(node);
 }
 
-std::byte* Graph::incoming(NodeId id) { return nodes_[id].grad; }
-
 void Graph::backward(NodeId output, const TensorView* seed, Source where) {
   const Node& y = nodes_[output];
   if (!recording_) fail_at(where, "backward: an inference tape records nothing; use a Tape made by Tape()");

@@ -166,8 +166,6 @@ class Graph {
   GradTarget target(NodeId id);
   /// The same, always initialised: to be added to.
   std::byte* accumulator(NodeId id);
-  /// The finished gradient of a node during its backward, or null when nothing reached it.
-  std::byte* incoming(NodeId id);
   /// The kept gradient. Throws Error when there is none.
   TensorView grad(NodeId id, Source where) const;
   /// Gradient-time memory that is given back during the sweep.

@@ -10,6 +10,7 @@ Dropout::Dropout(double p, Generator& rng) : p_(p), rng_(rng.split(rng.bits())) 
 }
 
 Var Dropout::operator()(const Var& x, Source where) {
+  if (!x) fail_at(where, "Dropout: an empty Var; assign a value to it first");
   if (!training() || p_ == 0) return x;
   detail::Graph& graph = *x.graph();
   detail::NodeId mask = graph.add_leaf(x.shape(), x.dtype(), where);

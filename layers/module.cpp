@@ -8,6 +8,7 @@
 namespace unroll {
 
 void Module::add(std::string_view name, Parameter& parameter, Stored stored) {
+  if (std::ranges::find(parameters_, &parameter) != parameters_.end()) return;  // shared weights
   parameter.set_name(std::string(name));
   parameters_.push_back(&parameter);
   entries_.push_back({std::string(name), &parameter, stored.transposed, std::string(stored.summed_with)});

@@ -103,9 +103,11 @@ class RecurrentState {
 
 namespace detail {
 
-/// What does not depend on the cell: checks, initial values, joining the steps' outputs.
-void check_sequence(const Var& x, Index inputs, const char* layer, Source where);
+/// What does not depend on the cell: the checks of x [T, N, D] and of a state [N, H], and the state to start from.
+void check_sequence(const Var& x, Index inputs, DType dtype, Source where);
 Var initial_value(const Var& x, Index hidden, const RecurrentState& state, std::size_t index, std::size_t values,
+                  Source where);
+Var initial_value(const Var& x, Index hidden, const FinalState& state, std::size_t index, std::size_t values,
                   Source where);
 
 }  // namespace detail
@@ -148,18 +150,13 @@ class Recurrent : public Module {
   }
   Recurrent(Index inputs, Index hidden, Generator& rng) : Recurrent(inputs, hidden, rng, Options()) {}
 
-  /// Runs over x [T, N, D] from `initial` (empty: zeros). Throws Error when a shape does not fit.
+  /// Runs over x [T, N, D] from `initial` (empty: zeros). Throws Error when a shape or type does not fit.
   Output operator()(const Var& x, const RecurrentState& initial = {}, Source where = Source::here()) {
-    return unroll(x, where, [&](std::size_t i) {
-      return detail::initial_value(x, hidden_, initial, i, state_values * cells_.size(), where);
-    });
+    return unroll(x, initial, where);
   }
   /// The same from Vars, through which the gradient flows: an encoder's final state, a learned one.
   Output operator()(const Var& x, const FinalState& initial, Source where = Source::here()) {
-    if (initial.values.size() != state_values * cells_.size())
-      fail_at(where, "Recurrent: the initial state has {} values; {} layers need {}", initial.values.size(),
-              cells_.size(), state_values * cells_.size());
-    return unroll(x, where, [&](std::size_t i) { return initial.values[i]; });
+    return unroll(x, initial, where);
   }
 
   Index inputs() const { return inputs_; }
@@ -171,26 +168,29 @@ class Recurrent : public Module {
   static constexpr std::size_t state_values = detail::state_size<CellState>();
 
   template <class Initial>
-  Output unroll(Var x, Source where, Initial&& initial) {
-    detail::check_sequence(x, inputs_, "Recurrent", where);
+  Output unroll(Var x, const Initial& initial, Source where) {
+    detail::check_sequence(x, inputs_, parameters().empty() ? x.dtype() : parameters().front()->dtype(), where);
     detail::Graph& graph = *x.graph();
     auto steps = static_cast<std::size_t>(x.size(0));
-    auto* last = graph.array<Var>(state_values * cells_.size());
+    const std::size_t values = state_values * cells_.size();
+    auto* last = graph.array<Var>(values);
     for (std::size_t layer = 0; layer < cells_.size(); ++layer) {
       const Cell& cell = cells_[layer];
       Var inputs = cell.project(x);
       CellState state;
-      for (std::size_t i = 0; Var * value : detail::members(state)) *value = initial(layer * state_values + i++);
+      for (std::size_t i = 0; i < state_values; ++i)
+        *detail::members(state)[i] =
+            detail::initial_value(x, hidden_, initial, layer * state_values + i, values, where);
       auto* outputs = graph.array<Var>(steps);
       for (std::size_t t = 0; t < steps; ++t) {
         state = cell(inputs[static_cast<Index>(t)], state);
         outputs[t] = state.h;
       }
-      for (std::size_t i = 0; const Var* value : detail::members(state)) last[layer * state_values + i++] = *value;
+      for (std::size_t i = 0; i < state_values; ++i) last[layer * state_values + i] = *detail::members(state)[i];
       x = stack({outputs, steps}, where);
       if (layer < dropouts_.size()) x = dropouts_[layer](x, where);
     }
-    return {x, {{last, state_values * cells_.size()}}};
+    return {x, {{last, values}}};
   }
 
   Index inputs_, hidden_;
