@@ -24,7 +24,6 @@ std::filesystem::path find_weights(const TrainingOptions& options) {
 
 Run::Run(const CLI::App& app, const TrainingOptions& options, Module& model, Optimizer& optimizer, Plan plan)
     : checkpoint(options.out / checkpoint_file, app.get_name()),
-      app_(app),
       options_(options),
       model_(model),
       plan_(std::move(plan)),

@@ -71,7 +71,6 @@ class Run {
   void report(bool with_evaluation);
   void save();
 
-  const CLI::App& app_;
   const TrainingOptions& options_;
   Module& model_;
   Plan plan_;

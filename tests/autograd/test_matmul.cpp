@@ -26,8 +26,9 @@ using Inputs = std::vector<Var>;
 }  // namespace
 
 TEST_CASE("products agree with plain loops, in both types and all sizes") {
-  for (auto [m, n, k] : std::vector<std::array<Index, 3>>{
+  for (const auto& size : std::vector<std::array<Index, 3>>{
            {1, 1, 1}, {1, 64, 16}, {3, 5, 7}, {32, 130, 65}, {300, 20, 40}, {2, 3, 0}, {0, 3, 2}, {70, 500, 300}}) {
+    const Index m = size[0], n = size[1], k = size[2];
     CAPTURE(m);
     CAPTURE(n);
     CAPTURE(k);

@@ -84,7 +84,9 @@ void compare(Layer& model, const Tensors& file, const std::string& state, const 
   // Every gradient that PyTorch has is looked for. Where PyTorch adds two biases and we keep the sum, the
   // gradients of both are that of the sum.
   std::size_t compared = 0;
-  for (const auto& [name, grad] : with_prefix(expected, "grad.")) {
+  for (const auto& entry : with_prefix(expected, "grad.")) {
+    const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+    const auto& grad = entry.second;
     if (!name.starts_with("weight_") && !name.starts_with("bias_")) continue;
     CAPTURE(name);
     std::string ours = name;
@@ -137,7 +139,9 @@ TEST_CASE_TEMPLATE("state_dict has PyTorch's names and layouts", Layer, LSTM, GR
     const Tensors state = model.state_dict();
     REQUIRE(state.size() == expected.size());
     REQUIRE(state.size() == static_cast<std::size_t>(4 * layers));
-    for (const auto& [name, tensor] : expected) {
+    for (const auto& entry : expected) {
+      const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+      const auto& tensor = entry.second;
       CAPTURE(name);
       REQUIRE(state.contains(name));
       REQUIRE(state.at(name).shape() == tensor.shape());

@@ -79,7 +79,9 @@ const std::map<std::string, Make> kinds = {
 
 TEST_CASE("1000 steps are PyTorch's") {
   const State golden = read_safetensors(UNROLL_SOURCE_DIR "/tests/golden/optimizers.safetensors").tensors;
-  for (const auto& [name, make] : kinds) {
+  for (const auto& entry : kinds) {
+    const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+    const auto& make = entry.second;
     Problem problem;
     problem.a.value() = golden.at("start.a");
     problem.b.value() = golden.at("start.b");
@@ -144,7 +146,9 @@ TEST_CASE("a step uses the gradient up: the next backward starts anew; until the
 }
 
 TEST_CASE("a parameter listed twice is stepped once") {
-  for (const auto& [name, make] : kinds) {
+  for (const auto& entry : kinds) {
+    const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+    const auto& make = entry.second;
     CAPTURE(name);
     Problem once, twice;
     auto first = make(once.all());
@@ -157,7 +161,9 @@ TEST_CASE("a parameter listed twice is stepped once") {
 }
 
 TEST_CASE("no optimizer changes the gradient that the user sees") {
-  for (const auto& [name, make] : kinds) {
+  for (const auto& entry : kinds) {
+    const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+    const auto& make = entry.second;
     CAPTURE(name);
     Problem problem;
     auto optimizer = make(problem.all());
@@ -172,7 +178,9 @@ TEST_CASE("no optimizer changes the gradient that the user sees") {
 }
 
 TEST_CASE("frozen parameters and those without a gradient are left alone") {
-  for (const auto& [name, make] : kinds) {
+  for (const auto& entry : kinds) {
+    const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+    const auto& make = entry.second;
     CAPTURE(name);
     Problem problem;
     auto optimizer = make(problem.all());
@@ -196,7 +204,9 @@ TEST_CASE("frozen parameters and those without a gradient are left alone") {
 
 TEST_CASE("state saved in the middle and loaded elsewhere: the same bits as without") {
   for (DType type : {float32, float64})
-    for (const auto& [name, make] : kinds) {
+    for (const auto& entry : kinds) {
+      const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+      const auto& make = entry.second;
       CAPTURE(name);
       const auto path = std::filesystem::temp_directory_path() / "unroll_test_optimizers.safetensors";
       Problem whole(type), first(type), second(type);
@@ -328,7 +338,9 @@ TEST_CASE("large parameters: the same bits on any number of threads, and as in o
   // More elements than one piece holds, and not a multiple of it.
   const Index n = 5 * detail::parallel_grain + 3;
   for (DType type : {float32, float64})
-    for (const auto& [name, make] : kinds) {
+    for (const auto& entry : kinds) {
+      const auto& name = entry.first;  // Clang 14 cannot capture a structured binding
+      const auto& make = entry.second;
       CAPTURE(name);
       std::vector<Tensor> results;
       for (std::size_t threads : {1, 2, 4}) {
