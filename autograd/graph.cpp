@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace unroll::detail {
 
@@ -70,15 +71,33 @@ Graph::Binding& Graph::binding(const Parameter& parameter) {
 
 NodeId Graph::bind(Parameter& parameter, Source where) {
   Binding& slot = binding(parameter);
-  if (is_bound(slot)) return slot.node;
+  if (is_bound(slot)) {
+    Factor* factor = nodes_[slot.node].factor;
+    if (factor != nullptr && factor->version != parameter.version()) {
+      factor->packed = nullptr;
+      factor->version = parameter.version();
+    }
+    return slot.node;
+  }
   NodeId id = append(nullptr, layout(parameter.shape()), parameter.dtype(), where);
   Node& node = nodes_[id];
-  node.value = static_cast<std::byte*>(parameter.value().raw());
+  node.value = static_cast<std::byte*>(const_cast<void*>(std::as_const(parameter).value().raw()));
   node.payload = &parameter;
   node.is_parameter = true;
   node.needs_grad = parameter.trainable() && recording_;
   slot.node = id;
   return id;
+}
+
+Factor& Graph::factor(NodeId id) {
+  Node& node = nodes_[id];
+  if (node.factor == nullptr) {
+    node.factor = new (arena_.allocate(sizeof(Factor), alignof(Factor))) Factor;
+    node.factor->made_at = nodes_.size();
+    if (node.is_parameter) node.factor->version = static_cast<const Parameter*>(node.payload)->version();
+    factors_.push_back(id);
+  }
+  return *node.factor;
 }
 
 NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype,
@@ -125,6 +144,17 @@ void Graph::rewind_to(const Mark& mark, Source where) {
   else
     for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
       if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter) pool_.release(nodes_[i].grad, nodes_[i].bytes());
+  std::erase_if(factors_, [&](NodeId id) {
+    if (id >= mark.nodes) return true;
+    Factor*& factor = nodes_[id].factor;
+    if (factor->made_at > mark.nodes) {
+      factor = nullptr;
+      return true;
+    }
+    if (factor->packed_at > mark.nodes) factor->packed = nullptr;
+    factor->uses = 0;
+    return false;
+  });
   nodes_.resize(mark.nodes);
   arena_.rewind_to(mark.arena);
   ++stamp_;

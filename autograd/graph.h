@@ -50,7 +50,15 @@ struct Part {
   Index index = 0;
 };
 
-/// What a sweep remembers of a matrix that many products use. See matmul.cpp.
+/// What the tape remembers of a matrix that is the right-hand factor of products.
+struct Factor {
+  std::uint32_t uses = 0;
+  std::byte* packed = nullptr;  ///< its values as the product's kernels read them, once they are (see gemm.h)
+  std::size_t made_at = 0, packed_at = 0;  ///< the numbers of nodes then
+  std::uint64_t version = 0;               ///< of the parameter's values
+};
+
+/// What a sweep remembers of it. See matmul.cpp.
 struct WeightSweep;
 
 /// One recorded value. Nodes are plain bytes in one vector: dropping them all is free.
@@ -63,13 +71,13 @@ struct Node {
   const void* payload = nullptr;  ///< the operation's constants; a Part; a Parameter
   const char* file = nullptr;
   Split* split = nullptr;
+  Factor* factor = nullptr;
   WeightSweep* weight = nullptr;
   int line = 0;
   std::uint32_t stamp = 0;  ///< tells a node from an earlier one in its place
   NodeId base = no_node;    ///< the node that owns the memory
   NodeId region = no_node;  ///< the node whose `state` speaks for this one's gradient
   std::uint32_t sweep = 0;  ///< the sweep that `state`, `split` and `weight` belong to
-  std::uint32_t uses = 0;   ///< matrix products this node is the right-hand factor of
   std::uint32_t input_count = 0;
   DType dtype = float32;
   GradState state = GradState::none;
@@ -127,7 +135,9 @@ class Graph {
     nodes_[id].payload = new (arena_.allocate(sizeof(T), alignof(T))) T(payload);
   }
   const Layout* layout(const Shape& shape) { return new (arena_.allocate(sizeof(Layout), 8)) Layout(shape); }
+  Factor& factor(NodeId id);
   /// Memory that lasts until the tape is cleared (or rewound).
+  void* allocate(std::size_t bytes) { return arena_.allocate(bytes); }
   template <class T>
   T* array(std::size_t count) {
     return arena_.array<T>(count);
@@ -206,6 +216,7 @@ class Graph {
   Binding& binding(const Parameter& parameter);
   bool is_bound(const Binding& binding) const;
   std::vector<Binding> bindings_;
+  std::vector<NodeId> factors_;  ///< the nodes that have a Factor
   std::size_t binding_count_ = 0;
   std::uint32_t stamp_ = 1;
   std::uint32_t sweep_ = 0;

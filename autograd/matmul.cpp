@@ -16,11 +16,6 @@ struct AffinePayload {
   std::size_t products;
 };
 
-/// Products with fewer rows than this are gathered over many steps before they go to a weight's gradient,
-/// which would otherwise be read and written whole at each step; and they use a transposed copy of the
-/// weight, because with few rows a product with a transposed operand runs at half the speed.
-constexpr Index few_rows = 192;
-
 template <class T>
 T* values(Graph& graph, NodeId id) {
   return graph.value<T>(id);
@@ -61,11 +56,11 @@ void sum_rows(T* sum, const T* dy, Index rows, Index columns) {
 
 }  // namespace
 
-/// During a sweep: the transposed copy of a weight, and the rows gathered for its gradient.
+/// During a sweep: the weight arranged for dy W^T, and the rows gathered for its gradient.
 struct WeightSweep {
   std::byte* transposed = nullptr;
-  std::byte* x = nullptr;   ///< [capacity, K]
-  std::byte* dy = nullptr;  ///< [capacity, N]
+  std::byte* x = nullptr;   ///< [capacity, K], arranged as the left-hand factor of x^T dy
+  std::byte* dy = nullptr;  ///< [capacity, N], as the right-hand one
   Index rows = 0;
   Index capacity = 0;
 };
@@ -78,25 +73,62 @@ WeightSweep& weight_sweep(Graph& graph, NodeId id) {
   return *weight.weight;
 }
 
-/// dW (+)= x^T dy.
 template <class T>
-void add_weight_grad(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, Index rows) {
-  const Node& weight = graph.node(id);
-  const Shape& shape = weight.layout->shape;
-  GradTarget target = graph.target(id);
-  gemm<T>(shape[0], shape[1], rows, {x, x_stride, true}, {dy, shape[1]}, target.fresh ? 0 : 1,
-          reinterpret_cast<T*>(target.data), weight.layout->row_stride());
+std::size_t packed_bytes(Index rows, Index columns, Index width) {
+  return static_cast<std::size_t>(packed_size(rows, columns, width)) * sizeof(T);
 }
 
+/// The weight as the right-hand factor of x W. With few rows it is read where it lies; arranging it costs as much as
+/// some 16 rows of the product and is done once per tape when it is used again.
+template <class T>
+Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
+  constexpr Index few_rows = 4, many_rows = 64;
+  const Node& node = graph.node(id);
+  Index k = node.layout->shape[0], n = node.layout->shape[1], stride = node.layout->row_stride();
+  const T* w = reinterpret_cast<const T*>(node.value);
+  Factor& factor = graph.factor(id);
+  ++factor.uses;
+  if (factor.packed == nullptr) {
+    if (rows < few_rows || (factor.uses == 1 && rows < many_rows)) return right_in_place(w, stride);
+    Index width = panel_columns<T>();
+    auto* packed = static_cast<T*>(graph.allocate(packed_bytes<T>(k, n, width)));
+    pack_rows(w, stride, k, n, width, packed, k);
+    factor.packed = reinterpret_cast<std::byte*>(packed);
+    factor.packed_at = graph.size();
+  }
+  return packed_right(reinterpret_cast<const T*>(factor.packed), k);
+}
+
+/// The weight as the right-hand factor of dy W^T.
+template <class T>
+Right<T> backward_factor(Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  Index k = node.layout->shape[0], n = node.layout->shape[1], width = panel_columns<T>();
+  WeightSweep& sweep = weight_sweep(graph, id);
+  if (sweep.transposed == nullptr) {
+    sweep.transposed = graph.pool().allocate(packed_bytes<T>(n, k, width));
+    pack_transposed(reinterpret_cast<const T*>(node.value), node.layout->row_stride(), n, k, width,
+                    reinterpret_cast<T*>(sweep.transposed));
+  }
+  return packed_right(reinterpret_cast<const T*>(sweep.transposed), n);
+}
+
+/// dW (+)= x^T dy with the rows gathered so far.
 template <class T>
 void flush(Graph& graph, NodeId id, WeightSweep& sweep) {
   if (sweep.rows == 0) return;
-  add_weight_grad<T>(graph, id, reinterpret_cast<const T*>(sweep.x), graph.node(id).layout->shape[0],
-                     reinterpret_cast<const T*>(sweep.dy), sweep.rows);
+  const Node& weight = graph.node(id);
+  Index k = weight.layout->shape[0], n = weight.layout->shape[1], stride = weight.layout->row_stride();
+  GradTarget target = graph.target(id);
+  T* dw = reinterpret_cast<T*>(target.data);
+  multiply(k, n, sweep.rows, packed_left(reinterpret_cast<const T*>(sweep.x), sweep.capacity, k),
+           packed_right(reinterpret_cast<const T*>(sweep.dy), sweep.capacity),
+           target.fresh ? Start<T>{} : Start<T>{dw, stride}, dw, stride);
   sweep.rows = 0;
 }
 
-/// Puts the rows of x and dy aside for the weight's gradient.
+/// Adds x^T dy to the weight's gradient, by and by: multiplied a few rows at a time, the whole gradient would be read
+/// and written at every step.
 template <class T>
 void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, Index rows) {
   const Shape& shape = graph.node(id).layout->shape;
@@ -104,51 +136,34 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
   WeightSweep& sweep = weight_sweep(graph, id);
   if (sweep.capacity == 0) {
     constexpr Index cache = Index{1} << 18;  // elements: half a core's private cache
-    sweep.capacity = std::clamp<Index>(cache / (k + n), 256, 2048);
-    sweep.x = graph.pool().allocate(static_cast<std::size_t>(sweep.capacity * k) * sizeof(T));
-    sweep.dy = graph.pool().allocate(static_cast<std::size_t>(sweep.capacity * n) * sizeof(T));
+    sweep.capacity = std::clamp<Index>(cache / std::max<Index>(k + n, 1), 256, 2048);
+    if (graph.factor(id).uses == 1) sweep.capacity = std::min(sweep.capacity, std::max<Index>(rows, 1));
+    sweep.x = graph.pool().allocate(packed_bytes<T>(sweep.capacity, k, group_rows<T>(k)));
+    sweep.dy = graph.pool().allocate(packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
   }
-  if (sweep.rows + rows > sweep.capacity) flush<T>(graph, id, sweep);
-  T* to = reinterpret_cast<T*>(sweep.x) + sweep.rows * k;
-  for (Index row = 0; row < rows; ++row) std::copy_n(x + row * x_stride, k, to + row * k);
-  std::copy_n(dy, rows * n, reinterpret_cast<T*>(sweep.dy) + sweep.rows * n);
-  sweep.rows += rows;
-}
-
-/// The weight as the right-hand factor of dy W^T.
-template <class T>
-Operand2D<T> transposed(Graph& graph, NodeId id, Index rows) {
-  const Node& node = graph.node(id);
-  const Shape& shape = node.layout->shape;
-  const T* w = reinterpret_cast<const T*>(node.value);
-  if (rows >= few_rows || node.uses <= 1) return {w, node.layout->row_stride(), true};
-  WeightSweep& sweep = weight_sweep(graph, id);
-  if (sweep.transposed == nullptr) {
-    sweep.transposed = graph.pool().allocate(node.bytes());
-    ConstMatrixMap<T> from(w, shape[0], shape[1], Eigen::OuterStride<>(node.layout->row_stride()));
-    MatrixMap<T>(reinterpret_cast<T*>(sweep.transposed), shape[1], shape[0], Eigen::OuterStride<>(shape[0])) =
-        from.transpose();
+  for (Index row = 0; row < rows;) {
+    if (sweep.rows == sweep.capacity) flush<T>(graph, id, sweep);
+    Index some = std::min(rows - row, sweep.capacity - sweep.rows);
+    pack_rows(x + row * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x), sweep.capacity,
+              sweep.rows);
+    pack_rows(dy + row * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy), sweep.capacity, sweep.rows);
+    sweep.rows += some;
+    row += some;
   }
-  return {reinterpret_cast<const T*>(sweep.transposed), shape[0], false};
 }
 
 template <class T>
 void product_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows) {
   const Shape& shape = graph.node(w).layout->shape;
+  Index stride = graph.node(x).layout->row_stride();
   if (graph.node(x).needs_grad) {
-    Operand2D<T> wt = transposed<T>(graph, w, rows);
+    Right<T> wt = backward_factor<T>(graph, w);
     GradTarget target = graph.target(x);
-    gemm<T>(rows, shape[0], shape[1], {dy, shape[1]}, wt, target.fresh ? 0 : 1, reinterpret_cast<T*>(target.data),
-            graph.node(x).layout->row_stride());
+    T* dx = reinterpret_cast<T*>(target.data);
+    multiply(rows, shape[0], shape[1], left_in_place(dy, shape[1], rows), wt,
+             target.fresh ? Start<T>{} : Start<T>{dx, stride}, dx, stride);
   }
-  if (graph.node(w).needs_grad) {
-    const T* value = values<T>(graph, x);
-    Index stride = graph.node(x).layout->row_stride();
-    if (rows >= few_rows || graph.node(w).uses <= 1)
-      add_weight_grad<T>(graph, w, value, stride, dy, rows);
-    else
-      gather<T>(graph, w, value, stride, dy, rows);
-  }
+  if (graph.node(w).needs_grad) gather(graph, w, values<T>(graph, x), stride, dy, rows);
 }
 
 template <class T>
@@ -205,14 +220,15 @@ Var plus(const Var& a, const Var& b, Source where) { return Var(a + b, where); }
 void finish_weight(Graph& graph, NodeId id) {
   Node& node = graph.node(id);
   WeightSweep& sweep = *node.weight;
-  std::size_t size = size_of(node.dtype);
-  with_type(node.dtype, [&]<class T>(T) { flush<T>(graph, id, sweep); });
-  const Shape& shape = node.layout->shape;
-  if (sweep.transposed != nullptr) graph.pool().release(sweep.transposed, node.bytes());
-  if (sweep.capacity != 0) {
-    graph.pool().release(sweep.x, static_cast<std::size_t>(sweep.capacity * shape[0]) * size);
-    graph.pool().release(sweep.dy, static_cast<std::size_t>(sweep.capacity * shape[1]) * size);
-  }
+  Index k = node.layout->shape[0], n = node.layout->shape[1];
+  with_type(node.dtype, [&]<class T>(T) {
+    flush<T>(graph, id, sweep);
+    if (sweep.transposed != nullptr) graph.pool().release(sweep.transposed, packed_bytes<T>(n, k, panel_columns<T>()));
+    if (sweep.capacity != 0) {
+      graph.pool().release(sweep.x, packed_bytes<T>(sweep.capacity, k, group_rows<T>(k)));
+      graph.pool().release(sweep.dy, packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
+    }
+  });
   graph.pool().release(reinterpret_cast<std::byte*>(node.weight), sizeof(WeightSweep));
   node.weight = nullptr;
 }
@@ -251,24 +267,28 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   }
 
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
-  for (std::size_t i = 0; i < products; ++i) ++graph->node(inputs[2 * i + 1]).uses;
   NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, graph->layout(shape), dtype, where);
   graph->keep(id, AffinePayload{products});
   Index rows = shape.rows(), columns = shape.columns();
   with_type(dtype, [&]<class T>(T) {
     T* y = graph->value<T>(id);
-    bool first = true;
-    for (std::size_t i = factors.size(); i < factors.size() + addends.size(); ++i) {
-      const Node& addend = graph->node(inputs[i]);
-      Index stride = addend.count() == rows * columns ? addend.layout->row_stride() : 0;
-      add_to_rows(y, rows, columns, graph->value<T>(inputs[i]), stride, first);
-      first = false;
+    Start<T> start;
+    for (NodeId input : std::span(inputs.data(), factors.size() + addends.size()).subspan(factors.size())) {
+      const Node& addend = graph->node(input);
+      Start<T> next{graph->value<T>(input), addend.count() == rows * columns ? addend.layout->row_stride() : 0};
+      if (addends.size() == 1) {
+        start = next;
+      } else {
+        add_to_rows(y, rows, columns, next.data, next.row, start.data == nullptr);
+        start = {y, columns};
+      }
     }
     for (std::size_t i = 0; i < products; ++i) {
       const Node &a = graph->node(inputs[2 * i]), &b = graph->node(inputs[2 * i + 1]);
-      gemm<T>(rows, columns, a.layout->shape.columns(), {graph->value<T>(inputs[2 * i]), a.layout->row_stride()},
-              {graph->value<T>(inputs[2 * i + 1]), b.layout->row_stride()}, first ? 0 : 1, y, columns);
-      first = false;
+      multiply(rows, columns, b.layout->shape[0],
+               left_in_place<T>(graph->value<T>(inputs[2 * i]), a.layout->row_stride(), rows),
+               forward_factor<T>(*graph, inputs[2 * i + 1], rows), start, y, columns);
+      start = {y, columns};
     }
   });
   return graph->var(id);

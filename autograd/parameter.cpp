@@ -16,6 +16,7 @@ void Parameter::zero_grad() {
 }
 
 void Parameter::to(DType dtype) {
+  ++version_;
   value_ = value_.to(dtype);
   grad_ = grad_.to(dtype);
 }

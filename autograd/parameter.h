@@ -26,8 +26,14 @@ class Parameter {
   const Shape& shape() const { return value_.shape(); }
   DType dtype() const { return value_.dtype(); }
   Index size() const { return value_.size(); }
-  Tensor& value() { return value_; }
+  /// To be changed, ask for it anew after the last use on a tape: a tape may keep a copy, and sees by `version` that
+  /// it is out of date.
+  Tensor& value() {
+    ++version_;
+    return value_;
+  }
   const Tensor& value() const { return value_; }
+  std::uint64_t version() const { return version_; }
 
   /// The sum of the gradients of the backward calls since the last optimizer step (or `zero_grad`). An
   /// optimizer's step uses it up: it can still be read, and the next backward starts it anew.
@@ -55,6 +61,7 @@ class Parameter {
   std::string name_;
   Tensor value_;
   Tensor grad_;
+  std::uint64_t version_ = 0;
   bool has_grad_ = false;
   bool trainable_ = true;
 };

@@ -14,9 +14,9 @@ namespace unroll {
 ///     tape.backward(y);
 ///     x.grad();                                        // [2, 4]
 ///
-/// Values live in an arena that `clear` rewinds: after its first step a training loop makes no heap
-/// allocation, but for the scratch that oneDNN takes inside a product. Many tapes may live at once, also on different
-/// threads; one tape belongs to one thread at a time. A tape can be moved; the Vars on it stay valid.
+/// Values live in an arena that `clear` rewinds: after its first step a training loop makes no heap allocation.
+/// Many tapes may live at once, also on different threads; one tape belongs to one thread at a time. A tape can be
+/// moved; the Vars on it stay valid.
 class Tape {
  public:
   Tape() : Tape(true) {}

@@ -1,5 +1,5 @@
 // After its first step a training loop makes no heap allocation. Counted by replacing operator new and malloc
-// for this whole test program; only what oneDNN takes for itself inside a product (its scratch) is left out.
+// for this whole test program.
 
 #include <autograd/autograd.h>
 #include <layers/layers.h>
@@ -17,12 +17,9 @@
 
 #if UNROLL_COUNTS_ALLOCATIONS && defined(__GLIBC__)
 
-#include <dlfcn.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 extern "C" {
 void* __libc_malloc(std::size_t);
@@ -36,11 +33,8 @@ namespace {
 std::atomic<bool> counting{false};
 std::atomic<long> allocations{0};
 
-void count(const void* caller) {
-  if (!counting) return;
-  Dl_info info;
-  if (dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, "libdnnl") != nullptr) return;
-  ++allocations;
+void count() {
+  if (counting) ++allocations;
 }
 
 }  // namespace
@@ -48,27 +42,27 @@ void count(const void* caller) {
 // operator new calls malloc, so it is counted by it.
 extern "C" {
 void* malloc(std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   return __libc_malloc(size);
 }
 void* calloc(std::size_t n, std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   return __libc_calloc(n, size);
 }
 void* realloc(void* old, std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   return __libc_realloc(old, size);
 }
 void* memalign(std::size_t alignment, std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   return __libc_memalign(alignment, size);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   return __libc_memalign(alignment, size);
 }
 int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
-  count(__builtin_return_address(0));
+  count();
   *memory = __libc_memalign(alignment, size);
   return *memory == nullptr ? ENOMEM : 0;
 }

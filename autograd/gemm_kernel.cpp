@@ -1,0 +1,112 @@
+#include <autograd/gemm_kernel.h>
+
+#include <utility>
+
+namespace unroll::detail {
+
+namespace {
+
+/// A register's worth of numbers, at any address.
+template <class T, int bytes>
+struct Register {
+  using Type [[gnu::vector_size(bytes), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
+};
+
+/// f(0), ..., f(n - 1) with constant arguments, so that arrays indexed by them can live in registers.
+template <int n, class F>
+[[gnu::always_inline]] inline void repeat(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, n>{});
+}
+
+template <class T, int bytes, int rows, int panels>
+[[gnu::always_inline]] inline void compute(const Tile<T>& tile) {
+  using R = typename Register<T, bytes>::Type;
+  constexpr int width = bytes / static_cast<int>(sizeof(T)), registers = 2 * panels;
+  // Registers 2 q and 2 q + 1 are panel q.
+  auto column = [](int j, Index panel) __attribute__((always_inline)) { return j / 2 * panel + j % 2 * width; };
+
+  R sum[rows][registers];
+  repeat<rows>([&](auto i) __attribute__((always_inline)) {
+    repeat<registers>([&](auto j) __attribute__((always_inline)) {
+      sum[i][j] = R{};
+      // Needed at the end only, and perhaps far away.
+      if (tile.start != nullptr) __builtin_prefetch(tile.start + i * tile.start_row + j * width);
+    });
+  });
+  const T* a = tile.a;
+  const T* b = tile.b;
+  const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k;
+  for (Index p = tile.k; p > 0; --p, a += a_k, b += b_k) {
+    R right[registers];
+    repeat<registers>([&](auto j) __attribute__((always_inline)) {
+      right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
+    });
+    repeat<rows>([&](auto i) __attribute__((always_inline)) {
+      const T left = a[i * a_row];
+      repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] += left * right[j]; });
+    });
+  }
+  repeat<rows>([&](auto i) __attribute__((always_inline)) {
+    repeat<registers>([&](auto j) __attribute__((always_inline)) {
+      if (tile.start != nullptr) sum[i][j] += *reinterpret_cast<const R*>(tile.start + i * tile.start_row + j * width);
+      *reinterpret_cast<R*>(tile.c + i * tile.c_row + j * width) = sum[i][j];
+    });
+  });
+}
+
+/// The kernels of one kind of processor. `Run` is what compiles `compute` for it.
+template <class T, int bytes, int max_rows, template <class, int, int> class Run>
+constexpr Kernels<T> table() {
+  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}};
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    ((kernels.narrow[I + 1] = Run<T, I + 1, 1>::run), ...);
+  }(std::make_integer_sequence<int, max_rows>{});
+  kernels.wide[1] = Run<T, 1, 4>::run;
+  kernels.wide[2] = Run<T, 2, 2>::run;
+  if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, 3, 2>::run;
+  return kernels;
+}
+
+template <class T, int rows, int panels>
+struct Baseline {
+  static void run(const Tile<T>& tile) { compute<T, 16, rows, panels>(tile); }
+};
+
+#ifdef __x86_64__
+// Whatever processor the rest is compiled for, products use what the one at hand can do.
+template <class T, int rows, int panels>
+struct Avx2 {
+  [[gnu::target("avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 32, rows, panels>(tile); }
+};
+template <class T, int rows, int panels>
+struct Avx512 {
+  [[gnu::target("avx512f,avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 64, rows, panels>(tile); }
+};
+#endif
+
+template <class T>
+const Kernels<T>& choose() {
+#ifdef __x86_64__
+  static constexpr Kernels<T> avx512 = table<T, 64, 14, Avx512>(), avx2 = table<T, 32, 6, Avx2>();
+  if (__builtin_cpu_supports("avx512f")) return avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2;
+#endif
+  static constexpr Kernels<T> baseline = table<T, 16, 6, Baseline>();
+  return baseline;
+}
+
+}  // namespace
+
+template <class T>
+const Kernels<T>& kernels() {
+  static const Kernels<T>& chosen = choose<T>();
+  return chosen;
+}
+
+template const Kernels<float>& kernels();
+template const Kernels<double>& kernels();
+
+}  // namespace unroll::detail
