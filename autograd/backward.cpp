@@ -25,15 +25,6 @@ void zero(std::byte* memory, const Layout& layout, DType dtype) {
   copy(memory, layout, &nothing, repeated, dtype);
 }
 
-/// The layout of one of the equal parts, and the distance between them in elements.
-Layout part_layout(const Split& split, Index& distance) {
-  Layout part = split.layout;
-  Index size = part.shape[split.axis] / split.parts;
-  part.shape = part.shape.with(split.axis, size);
-  distance = size * part.stride(split.axis);
-  return part;
-}
-
 }  // namespace
 
 Node& Graph::touch(NodeId id) {
@@ -81,13 +72,13 @@ bool Graph::claim_part(NodeId region) {
   if (holder.state == GradState::none && claim(parent.region)) {
     auto* owners = reinterpret_cast<NodeId*>(pool_.allocate(static_cast<std::size_t>(part.parts) * sizeof(NodeId)));
     std::fill_n(owners, part.parts, no_node);
-    holder.split = new (pool_.allocate(sizeof(Split))) Split{*parent.layout, offset, part.axis, part.parts, owners};
+    holder.split = new (pool_.allocate(sizeof(Split))) Split{parent.layout, offset, part.axis, part.parts, owners};
     holder.state = GradState::split;
   }
   if (holder.state == GradState::split) {
     Split& split = *holder.split;
-    bool same = split.axis == part.axis && split.parts == part.parts && split.offset == offset &&
-                split.layout.shape == parent.layout->shape && split.layout.strides == parent.layout->strides;
+    bool same =
+        split.axis == part.axis && split.parts == part.parts && split.offset == offset && split.layout == parent.layout;
     NodeId& owner = split.owner[part.index];
     if (same && owner == no_node) {
       owner = region;
@@ -101,21 +92,23 @@ bool Graph::claim_part(NodeId region) {
   return false;
 }
 
+/// Sets to zero one of the equal parts of a gradient.
+void Graph::zero_part(const Node& node, const Split& split, Index index) {
+  Layout part = *split.layout;
+  Index size = part.shape[split.axis] / split.parts;
+  part.shape = part.shape.with(split.axis, size);
+  Index first = index * size * part.stride(split.axis);
+  zero(nodes_[node.base].grad + split.offset + first * static_cast<Index>(size_of(node.dtype)), part, node.dtype);
+}
+
 /// Makes every element of a region valid: what nothing has reached becomes zero.
 void Graph::complete(NodeId region) {
   Node& node = touch(region);
   if (node.state == GradState::none && claim(region)) zero(grad_memory(node), *node.layout, node.dtype);
   if (node.state == GradState::split) {
     const Split& split = *node.split;
-    Index distance = 0;
-    Layout part = part_layout(split, distance);
-    for (Index i = 0; i < split.parts; ++i) {
-      if (split.owner[i] != no_node)
-        complete(split.owner[i]);
-      else
-        zero(nodes_[node.base].grad + split.offset + i * distance * static_cast<Index>(size_of(node.dtype)), part,
-             node.dtype);
-    }
+    for (Index i = 0; i < split.parts; ++i)
+      split.owner[i] != no_node ? complete(split.owner[i]) : zero_part(node, split, i);
     pool_.release(reinterpret_cast<std::byte*>(split.owner), static_cast<std::size_t>(split.parts) * sizeof(NodeId));
     pool_.release(reinterpret_cast<std::byte*>(node.split), sizeof(Split));
     node.split = nullptr;

@@ -17,7 +17,7 @@ NodeId Graph::check(const Var& var, const char* function, Source where) const {
 
 Var Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
 
-NodeId Graph::append(const Operation* operation, const Layout* layout, DType dtype, Source where) {
+NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where) {
   if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
   auto id = static_cast<NodeId>(nodes_.size());
   Node& node = nodes_.emplace_back();
@@ -100,7 +100,7 @@ Factor& Graph::factor(NodeId id) {
   return *node.factor;
 }
 
-NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype,
+NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, DType dtype,
                   Source where) {
   NodeId id = append(&operation, layout, dtype, where);
   Node& node = nodes_[id];
@@ -116,9 +116,9 @@ NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, co
   return id;
 }
 
-NodeId Graph::add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees,
+NodeId Graph::add_view(const Operation& operation, NodeId input, const NodeLayout* layout, Index offset, Sees sees,
                        Source where, const Part& part) {
-  NodeId id = append(&operation, new (arena_.allocate(sizeof(Layout), 8)) Layout(layout), nodes_[input].dtype, where);
+  NodeId id = append(&operation, layout, nodes_[input].dtype, where);
   const Node& of = nodes_[input];
   Node& node = nodes_[id];
   node.value = of.value + offset * static_cast<Index>(size_of(of.dtype));
@@ -139,11 +139,13 @@ NodeId Graph::add_view(const Operation& operation, NodeId input, const Layout& l
 void Graph::rewind_to(const Mark& mark, Source where) {
   bool known = mark.nodes <= nodes_.size() && (mark.nodes == 0 || nodes_[mark.nodes - 1].stamp <= mark.stamp);
   if (!known) fail_at(where, "rewind_to: the mark lies in a part of the tape that has been cleared since");
-  if (mark.nodes == 0)
+  if (mark.nodes == 0) {
     pool_.clear();
-  else
+    plans_.tidy();
+  } else {
     for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
       if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter) pool_.release(nodes_[i].grad, nodes_[i].bytes());
+  }
   std::erase_if(factors_, [&](NodeId id) {
     if (id >= mark.nodes) return true;
     Factor*& factor = nodes_[id].factor;

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <autograd/arena.h>
 #include <autograd/parameter.h>
+#include <autograd/plan.h>
 
 #include <span>
 #include <type_traits>
@@ -35,7 +35,7 @@ enum class GradState : std::uint8_t {
 
 /// The equal parts, along one axis, that views have split a gradient into.
 struct Split {
-  Layout layout;  ///< what is split
+  const NodeLayout* layout;  ///< what is split
   std::ptrdiff_t offset;
   int axis;
   Index parts;
@@ -64,7 +64,7 @@ struct WeightSweep;
 /// One recorded value. Nodes are plain bytes in one vector: dropping them all is free.
 struct Node {
   const Operation* operation = nullptr;
-  const Layout* layout = nullptr;
+  const NodeLayout* layout = nullptr;
   std::byte* value = nullptr;
   std::byte* grad = nullptr;  ///< of a base: its gradient's memory, of the layout of its value
   const NodeId* inputs = nullptr;
@@ -117,12 +117,12 @@ class Graph {
   NodeId bind(Parameter& parameter, Source where);
   /// A node whose memory is its own and not yet written. `inputs` and what `payload` points to are kept only
   /// where the sweep will need them.
-  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const Layout* layout, DType dtype,
+  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, DType dtype,
              Source where);
   /// A node that looks at an input's memory, `offset` elements from its first.
   enum class Sees { same_elements, part, some };
-  NodeId add_view(const Operation& operation, NodeId input, const Layout& layout, Index offset, Sees sees, Source where,
-                  const Part& part = {});
+  NodeId add_view(const Operation& operation, NodeId input, const NodeLayout* layout, Index offset, Sees sees,
+                  Source where, const Part& part = {});
   /// The input itself when its rows are contiguous, else a copy of it that is.
   NodeId rowwise(NodeId id, Source where);
   NodeId contiguous(NodeId id, Source where);
@@ -134,7 +134,9 @@ class Graph {
     if (!nodes_[id].needs_grad) return;
     nodes_[id].payload = new (arena_.allocate(sizeof(T), alignof(T))) T(payload);
   }
-  const Layout* layout(const Shape& shape) { return new (arena_.allocate(sizeof(Layout), 8)) Layout(shape); }
+  const NodeLayout* layout(const Shape& shape) { return plans_.layout(Layout(shape)); }
+  Plans& plans() { return plans_; }
+  Arena& arena() { return arena_; }
   Factor& factor(NodeId id);
   /// Memory that lasts until the tape is cleared (or rewound).
   void* allocate(std::size_t bytes) { return arena_.allocate(bytes); }
@@ -195,18 +197,22 @@ class Graph {
   void clear() { rewind_to({}, Source::here()); }
   std::size_t size() const { return nodes_.size(); }
   std::size_t bytes_in_use() const { return arena_.used() + pool_.used() + nodes_.size() * sizeof(Node); }
-  std::size_t bytes_held() const { return arena_.capacity() + pool_.capacity() + nodes_.capacity() * sizeof(Node); }
+  std::size_t bytes_held() const {
+    return arena_.capacity() + pool_.capacity() + plans_.bytes_held() + nodes_.capacity() * sizeof(Node);
+  }
 
  private:
-  NodeId append(const Operation* operation, const Layout* layout, DType dtype, Source where);
+  NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
   bool claim(NodeId region);
   bool claim_base(Node& base);
   bool claim_part(NodeId region);
+  void zero_part(const Node& node, const Split& split, Index index);
   void complete(NodeId region);
 
   Arena arena_;
   BufferPool pool_;
+  Plans plans_;
   std::vector<Node> nodes_;
   /// Open addressing, a power of two long: the node of every parameter used since the last clear.
   struct Binding {

@@ -24,20 +24,24 @@ Index counted_from_end(Index i, Index size) { return i < 0 ? i + size : i; }
 
 }  // namespace
 
+// What a view's layout is made from, as Plans::derived keeps it: the axis, and the kind of view or the number of parts.
+constexpr Index selects = 0;
+
 Var select(const Var& x, int axis, Index index, Source where) {
   Graph& graph = graph_of(x, "select", where);
   NodeId id = graph.check(x, "select", where);
-  const Layout from = *graph.node(id).layout;
+  const detail::NodeLayout& from = *graph.node(id).layout;
   axis = from.shape.axis(axis, "select", where);
-  Index i = counted_from_end(index, from.shape[axis]);
-  if (i < 0 || i >= from.shape[axis])
+  Index size = from.shape[axis], i = counted_from_end(index, size);
+  if (i < 0 || i >= size)
     fail_at(where, "select: index {} of axis {} in a tensor of shape {}", index, axis, from.shape);
-  Layout to;
-  to.shape = from.shape.without(axis);
-  for (int k = 0, j = 0; k < from.shape.rank(); ++k)
-    if (k != axis) to.strides[static_cast<std::size_t>(j++)] = from.stride(k);
-  return graph.var(
-      graph.add_view(view, id, to, i * from.stride(axis), Sees::part, where, {id, axis, from.shape[axis], i}));
+  auto to = graph.plans().derived(&from, static_cast<std::uintptr_t>(axis), selects, [&] {
+    Layout layout(from.shape.without(axis));
+    for (int k = 0, j = 0; k < from.shape.rank(); ++k)
+      if (k != axis) layout.strides[static_cast<std::size_t>(j++)] = from.stride(k);
+    return detail::Derived{graph.plans().layout(layout), from.stride(axis)};
+  });
+  return graph.var(graph.add_view(view, id, to.layout, i * to.distance, Sees::part, where, {id, axis, size, i}));
 }
 
 Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
@@ -51,20 +55,27 @@ Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
     fail_at(where, "slice: elements {} to {} of axis {} in a tensor of shape {}", begin, end, axis, layout.shape);
   layout.shape = layout.shape.with(axis, last - first);
   Sees sees = last - first == size ? Sees::same_elements : Sees::some;
-  return graph.var(graph.add_view(view, id, layout, first * layout.stride(axis), sees, where));
+  return graph.var(graph.add_view(view, id, graph.plans().layout(layout), first * layout.stride(axis), sees, where));
 }
 
 Var part(const Var& x, int axis, Index parts, Index index, Source where) {
   Graph& graph = graph_of(x, "chunk", where);
   NodeId id = graph.check(x, "chunk", where);
-  Layout layout = *graph.node(id).layout;
-  axis = layout.shape.axis(axis, "chunk", where);
-  Index size = layout.shape[axis];
-  if (parts < 1 || size % parts != 0 || index < 0 || index >= parts)
-    fail_at(where, "chunk: axis {} of shape {} does not divide into {} equal parts", axis, layout.shape, parts);
-  layout.shape = layout.shape.with(axis, size / parts);
-  return graph.var(graph.add_view(view, id, layout, index * (size / parts) * layout.stride(axis), Sees::part, where,
-                                  {id, axis, parts, index}));
+  const detail::NodeLayout& from = *graph.node(id).layout;
+  axis = from.shape.axis(axis, "chunk", where);
+  if (parts < 1) fail_at(where, "chunk: {} parts; at least one is needed", parts);
+  auto to = graph.plans().derived(&from, static_cast<std::uintptr_t>(axis), static_cast<std::uintptr_t>(parts), [&] {
+    Index size = from.shape[axis];
+    if (size % parts != 0)
+      fail_at(where, "chunk: axis {} of shape {} does not divide into {} equal parts", axis, from.shape, parts);
+    Layout layout = from;
+    layout.shape = from.shape.with(axis, size / parts);
+    return detail::Derived{graph.plans().layout(layout), size / parts * from.stride(axis)};
+  });
+  if (index < 0 || index >= parts)
+    fail_at(where, "chunk: part {} of {} along axis {} of shape {}", index, parts, axis, from.shape);
+  return graph.var(
+      graph.add_view(view, id, to.layout, index * to.distance, Sees::part, where, {id, axis, parts, index}));
 }
 
 Var reshape(const Var& x, std::initializer_list<Index> sizes, Source where) {
@@ -92,7 +103,7 @@ Var reshape(const Var& x, const Shape& shape, Source where) {
   if (from.count() != shape.count())
     fail_at(where, "reshape: {} has {} elements and {} has {}", from, from.count(), shape, shape.count());
   id = graph.contiguous(id, where);
-  return graph.var(graph.add_view(view, id, Layout(shape), 0, Sees::same_elements, where));
+  return graph.var(graph.add_view(view, id, graph.layout(shape), 0, Sees::same_elements, where));
 }
 
 Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
@@ -105,13 +116,13 @@ Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
   layout.shape =
       shape.with(static_cast<int>(a), shape[static_cast<int>(b)]).with(static_cast<int>(b), shape[static_cast<int>(a)]);
   std::swap(layout.strides[a], layout.strides[b]);
-  return graph.var(graph.add_view(view, id, layout, 0, Sees::same_elements, where));
+  return graph.var(graph.add_view(view, id, graph.plans().layout(layout), 0, Sees::same_elements, where));
 }
 
 Var detach(const Var& x, Source where) {
   Graph& graph = graph_of(x, "detach", where);
   NodeId id = graph.check(x, "detach", where);
-  NodeId result = graph.add_view(view, id, *graph.node(id).layout, 0, Sees::same_elements, where);
+  NodeId result = graph.add_view(view, id, graph.node(id).layout, 0, Sees::same_elements, where);
   graph.node(result).needs_grad = false;
   return graph.var(result);
 }

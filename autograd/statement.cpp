@@ -27,69 +27,6 @@ class SmallArray {
   T* data_;
 };
 
-/// How a statement is walked: the axes of its result, merged where every operand's memory allows it.
-/// Axis 0 is the columns, axis 1 the rows; `strides` holds, for each axis, one stride for each operand.
-struct Walk {
-  std::array<Index, max_rank> size;
-  std::array<const Index*, max_rank> strides;
-  int rank = 0;
-  Index count = 0;
-  bool flat = false;  ///< every operand's elements lie in memory as the result's do
-
-  Index rows() const { return count / size[0]; }
-};
-
-/// The stride of an operand along an axis of the result: 0 where it is repeated.
-Index stride_along(const Layout& operand, const Shape& result, int axis) {
-  int own = axis - (result.rank() - operand.shape.rank());
-  return own < 0 || operand.shape[own] == 1 ? 0 : operand.stride(own);
-}
-
-Walk plan(Graph& graph, const Shape& result, std::span<const Layout* const> operands) {
-  Walk walk;
-  walk.count = result.count();
-  static constexpr auto zeros_and_ones = [] {
-    std::array<Index, 64> values{};
-    std::fill(values.begin() + 32, values.end(), 1);
-    return values;
-  }();
-  walk.flat = operands.size() <= 32 && std::ranges::all_of(operands, [&](const Layout* operand) {
-                return operand->shape.count() == walk.count && operand->contiguous();
-              });
-  if (walk.flat) {
-    walk.rank = 2;
-    walk.size[0] = walk.count;
-    walk.size[1] = 1;
-    walk.strides[0] = zeros_and_ones.data() + 32;
-    walk.strides[1] = zeros_and_ones.data();
-    return walk;
-  }
-  for (int axis = result.rank() - 1; axis >= 0; --axis) {
-    if (result[axis] == 1) continue;
-    auto last = static_cast<std::size_t>(walk.rank) - 1;
-    bool merges = walk.rank > 0;
-    for (std::size_t k = 0; k < operands.size() && merges; ++k)
-      merges = stride_along(*operands[k], result, axis) == walk.strides[last][k] * walk.size[last];
-    if (merges) {
-      walk.size[last] *= result[axis];
-      continue;
-    }
-    auto next = static_cast<std::size_t>(walk.rank++);
-    walk.size[next] = result[axis];
-    auto* strides = graph.array<Index>(operands.size());
-    for (std::size_t k = 0; k < operands.size(); ++k) strides[k] = stride_along(*operands[k], result, axis);
-    walk.strides[next] = strides;
-  }
-  for (; walk.rank < 2; ++walk.rank) {
-    auto next = static_cast<std::size_t>(walk.rank);
-    walk.size[next] = 1;
-    auto* strides = graph.array<Index>(operands.size());
-    std::fill_n(strides, operands.size(), 0);
-    walk.strides[next] = strides;
-  }
-  return walk;
-}
-
 /// A walk's work cut into blocks: of columns when there is one row, else of rows.
 struct Blocks {
   Index count = 1;
@@ -136,23 +73,6 @@ void for_each_tile(const Walk& walk, const Blocks& blocks, Index block, F&& f) {
   }
 }
 
-bool unit_columns(const Walk& walk, std::size_t operands) {
-  return std::all_of(walk.strides[0], walk.strides[0] + operands, [](Index stride) { return stride == 1; });
-}
-
-/// The result's layout: an input's own where that will do.
-const Layout* result_layout(Graph& graph, std::span<const NodeId> inputs, Source where) {
-  const Layout* first = graph.node(inputs[0]).layout;
-  bool same = true;
-  for (NodeId id : inputs) same &= graph.node(id).layout == first;
-  if (same && first->contiguous()) return first;
-  Shape shape = first->shape;
-  for (NodeId id : inputs) shape = broadcast(shape, graph.node(id).layout->shape, "element-wise expression", where);
-  for (NodeId id : inputs)
-    if (const Layout* layout = graph.node(id).layout; layout->shape == shape && layout->contiguous()) return layout;
-  return graph.layout(shape);
-}
-
 /// Adds contiguous numbers to memory of another layout of the same shape.
 template <class T>
 void add_into(T* to, const Layout& layout, const T* from) {
@@ -178,47 +98,58 @@ bool may_overlap(const Graph& graph, NodeId a, NodeId b) {
   return true;
 }
 
+/// What the sweep needs of a statement.
+struct Kept {
+  const Plan* plan;
+  const double* constants;
+};
+
+void keep_statement(Graph& graph, NodeId id, const Plan& plan, std::span<const double> constants) {
+  if (!graph.node(id).needs_grad) return;
+  auto* kept = graph.array<double>(constants.size());
+  std::ranges::copy(constants, kept);
+  graph.keep(id, Kept{&plan, kept});
+}
+
 }  // namespace
 
 NodeId record_statement(Graph& graph, const Statement& statement, std::span<const NodeId> inputs,
                         std::span<const double> constants, Source where) {
-  DType dtype = graph.node(inputs[0]).dtype;
-  for (NodeId id : inputs)
-    if (graph.node(id).dtype != dtype)
-      fail_at(where, "element-wise expression: {} {} meets {} {}; convert one of them", dtype,
-              graph.node(inputs[0]).layout->shape, graph.node(id).dtype, graph.node(id).layout->shape);
-  const Layout* layout = result_layout(graph, inputs, where);
-  NodeId id = graph.add(statement.operation, inputs, layout, dtype, where);
-  if (graph.node(id).needs_grad && !constants.empty()) {
-    auto* kept = graph.array<double>(constants.size());
-    std::ranges::copy(constants, kept);
-    graph.node(id).payload = kept;
-  }
-  if (layout->shape.count() == 0) return id;
-
-  auto scratch = graph.scratch();
-  const std::size_t n = inputs.size(), size = size_of(dtype);
-  SmallArray<const Layout*> layouts(graph, n);
+  const std::size_t n = inputs.size();
+  SmallArray<const NodeLayout*> layouts(graph, n);
   SmallArray<void*> data(graph, n);
+  const Node& first = graph.node(inputs[0]);
+  const DType dtype = first.dtype;
   for (std::size_t k = 0; k < n; ++k) {
-    layouts[k] = graph.node(inputs[k]).layout;
-    data[k] = graph.node(inputs[k]).value;
+    const Node& input = graph.node(inputs[k]);
+    if (input.dtype != dtype)
+      fail_at(where, "element-wise expression: {} {} meets {} {}; convert one of them", dtype, first.layout->shape,
+              input.dtype, input.layout->shape);
+    layouts[k] = input.layout;
+    data[k] = input.value;
   }
-  Walk walk = plan(graph, layout->shape, {layouts.data(), n});
-  Blocks blocks(walk, 256);
-  auto kernel = statement.forward[dtype == float64][unit_columns(walk, n)];
-  Tile whole{.rows = 1,
-             .columns = walk.count,
+  const Plan& plan = graph.plans().plan({layouts.data(), n}, where);
+  const Walk& walk = plan.walk;
+  NodeId id = graph.add(statement.operation, inputs, plan.result, dtype, where);
+  keep_statement(graph, id, plan, constants);
+  if (walk.count == 0) return id;
+
+  auto kernel = statement.forward[dtype == float64][walk.unit_columns];
+  Tile whole{.rows = walk.rows(),
+             .columns = walk.size[0],
              .x = data.data(),
              .row_stride = walk.strides[1],
              .column_stride = walk.strides[0],
              .constants = constants.data(),
              .y = graph.node(id).value,
              .y_stride = walk.size[0]};
-  if (walk.flat && blocks.count == 1) {
+  if (plan.whole) {
     kernel(whole);
     return id;
   }
+  auto scratch = graph.scratch();
+  Blocks blocks(walk, 256);
+  const std::size_t size = size_of(dtype);
   SmallArray<void*> starts(graph, n * static_cast<std::size_t>(blocks.count));
   for_each_block(blocks.count, [&](Index block) {
     void** x = starts.data() + static_cast<std::size_t>(block) * n;
@@ -243,57 +174,45 @@ class StatementSweep {
   StatementSweep(Graph& graph, NodeId id)
       : graph_(graph),
         id_(id),
+        kept_(graph.payload<Kept>(id)),
+        walk_(&kept_.plan->walk),
         inputs_(graph.node(id).input_ids()),
         size_(size_of(graph.node(id).dtype)),
         n_(inputs_.size()),
-        layouts_(graph, 2 * n_),
         x_(graph, 2 * n_),
-        adjoint_(graph, n_),
-        partial_(graph, n_) {}
+        adjoint_(graph, n_) {}
 
   void run() {
-    for (std::size_t k = 0; k < n_; ++k) {
-      const Node& input = graph_.node(inputs_[k]);
-      layouts_[k] = layouts_[n_ + k] = input.layout;
-      x_[k] = input.value;
-      partial_[k] = nullptr;
-    }
-    const Shape& shape = graph_.node(id_).layout->shape;
-    if (shape.count() == 0) {
+    if (walk_->count == 0) {
       for (std::size_t k = 0; k < n_; ++k)
         if (needs(k)) graph_.accumulator(inputs_[k]);
       return;
     }
-    walk_ = plan(graph_, shape, {layouts_.data(), 2 * n_});
     bool overlap = choose_targets();
-    Blocks blocks(walk_, overlap ? 1 : most_blocks());
-    if (blocks.count > 1 && give_blocks_their_own(blocks)) walk_ = plan(graph_, shape, {layouts_.data(), 2 * n_});
-    sweep(blocks);
-    gather(blocks);
+    const Plan& plan = *kept_.plan;
+    if (plan.whole && !plan.repeats)
+      kernel()(whole());
+    else
+      run_blocks(overlap);
   }
 
  private:
   bool needs(std::size_t k) const { return graph_.node(inputs_[k]).needs_grad; }
 
-  /// True when several elements of the result share one of input k, in one row or in several.
-  bool repeated(std::size_t k, std::size_t first_axis) const {
-    for (auto axis = first_axis; axis < static_cast<std::size_t>(walk_.rank); ++axis)
-      if (walk_.strides[axis][n_ + k] == 0 && walk_.size[axis] > 1) return true;
-    return false;
-  }
-
   /// True when the gradients of two inputs may overlap in memory, so that blocks would race.
   bool choose_targets() {
     bool any_overlap = false;
     for (std::size_t k = 0; k < n_; ++k) {
-      adjoint_[k] = Adjoint::skip;
+      const Node& input = graph_.node(inputs_[k]);
+      x_[k] = input.value;
       x_[n_ + k] = nullptr;
-      if (!needs(k)) continue;
+      adjoint_[k] = Adjoint::skip;
+      if (!input.needs_grad) continue;
       bool overlap = false;
-      for (std::size_t j = 0; j < n_; ++j) overlap |= needs(j) && may_overlap(graph_, inputs_[k], inputs_[j]);
+      for (std::size_t j = 0; j < n_; ++j) overlap |= may_overlap(graph_, inputs_[k], inputs_[j]);
       any_overlap |= overlap;
       GradTarget target{nullptr, false};
-      if (overlap || repeated(k, 0))
+      if (overlap || (kept_.plan->repeats && walk_->repeats(k, 0)))
         target.data = graph_.accumulator(inputs_[k]);
       else
         target = graph_.target(inputs_[k]);
@@ -303,93 +222,112 @@ class StatementSweep {
     return any_overlap;
   }
 
+  void (*kernel() const)(const Tile&) {
+    const Node& node = graph_.node(id_);
+    return reinterpret_cast<const Statement*>(node.operation)->backward[node.dtype == float64][walk_->unit_columns];
+  }
+  Tile whole() {
+    return {.rows = walk_->rows(),
+            .columns = walk_->size[0],
+            .x = x_.data(),
+            .row_stride = walk_->strides[1],
+            .column_stride = walk_->strides[0],
+            .constants = kept_.constants,
+            .y_stride = walk_->size[0],
+            .dy = graph_.node(id_).grad,
+            .dx = x_.data() + n_,
+            .dx_row_stride = walk_->strides[1] + grads_,
+            .dx_column_stride = walk_->strides[0] + grads_,
+            .adjoint = adjoint_.data()};
+  }
+
+  void run_blocks(bool overlap) {
+    SmallArray<std::byte*> partial(graph_, n_);
+    std::fill_n(partial.data(), n_, nullptr);
+    Blocks blocks(*walk_, overlap ? 1 : most_blocks());
+    Walk own;
+    if (blocks.count > 1 && give_blocks_their_own(blocks, partial, own)) walk_ = &own;
+    sweep(blocks, partial);
+    gather(blocks, partial);
+  }
+
   /// Blocks that share an input's gradient each sum into memory of their own: no more of it in all than
   /// the statement itself is large.
   Index most_blocks() const {
     Index shared = 0;
     for (std::size_t k = 0; k < n_; ++k)
-      if (needs(k) && repeated(k, walk_.rows() == 1 ? 0 : 1)) shared += layouts_[k]->shape.count();
-    return shared == 0 ? 256 : std::min<Index>(32, walk_.count / (2 * shared));
+      if (needs(k) && walk_->repeats(k, walk_->rows() == 1 ? 0 : 1)) shared += graph_.node(inputs_[k]).count();
+    return shared == 0 ? 256 : std::min<Index>(32, walk_->count / (2 * shared));
   }
 
-  bool give_blocks_their_own(const Blocks& blocks) {
+  /// Makes memory for those sums, and the walk that goes with it. False when there are none.
+  bool give_blocks_their_own(const Blocks& blocks, SmallArray<std::byte*>& partial, Walk& own) {
     bool any = false;
+    auto* layouts = graph_.array<const Layout*>(2 * n_);
     for (std::size_t k = 0; k < n_; ++k) {
-      if (!needs(k) || !repeated(k, blocks.of_columns ? 0 : 1)) continue;
-      std::size_t bytes = static_cast<std::size_t>(blocks.count) * graph_.node(inputs_[k]).bytes();
-      partial_[k] = graph_.pool().allocate(bytes);
-      std::memset(partial_[k], 0, bytes);
-      layouts_[n_ + k] = graph_.layout(layouts_[k]->shape);
+      const Node& input = graph_.node(inputs_[k]);
+      layouts[k] = layouts[n_ + k] = input.layout;
+      if (!input.needs_grad || !walk_->repeats(k, blocks.of_columns ? 0 : 1)) continue;
+      std::size_t bytes = static_cast<std::size_t>(blocks.count) * input.bytes();
+      partial[k] = graph_.pool().allocate(bytes);
+      std::memset(partial[k], 0, bytes);
+      layouts[n_ + k] = graph_.layout(input.layout->shape);
       any = true;
     }
-    return any;
+    if (!any) return false;
+    own = Walk(graph_.arena(), graph_.node(id_).layout->shape, {layouts, 2 * n_});
+    grads_ = n_;
+    return true;
   }
 
-  void sweep(const Blocks& blocks) {
-    const Node& node = graph_.node(id_);
-    const auto& statement = *reinterpret_cast<const Statement*>(node.operation);
-    auto kernel = statement.backward[node.dtype == float64][unit_columns(walk_, 2 * n_)];
-    Tile whole{.rows = 1,
-               .columns = walk_.count,
-               .x = x_.data(),
-               .row_stride = walk_.strides[1],
-               .column_stride = walk_.strides[0],
-               .constants = static_cast<const double*>(node.payload),
-               .y_stride = walk_.size[0],
-               .dy = node.grad,
-               .dx = x_.data() + n_,
-               .dx_row_stride = walk_.strides[1] + n_,
-               .dx_column_stride = walk_.strides[0] + n_,
-               .adjoint = adjoint_.data()};
-    if (walk_.flat && blocks.count == 1) {
-      kernel(whole);
-      return;
-    }
+  void sweep(const Blocks& blocks, SmallArray<std::byte*>& partial) {
+    const Tile all = whole();
+    const auto run_kernel = kernel();
     SmallArray<void*> starts(graph_, 2 * n_ * static_cast<std::size_t>(blocks.count));
     for_each_block(blocks.count, [&](Index block) {
       void** x = starts.data() + static_cast<std::size_t>(block) * 2 * n_;
-      for_each_tile(walk_, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
+      for_each_tile(*walk_, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
         for (std::size_t k = 0; k < n_; ++k) {
           void* to = x_[n_ + k];
-          if (partial_[k] != nullptr)
-            to = partial_[k] + static_cast<std::size_t>(block) * graph_.node(inputs_[k]).bytes();
+          if (partial[k] != nullptr)
+            to = partial[k] + static_cast<std::size_t>(block) * graph_.node(inputs_[k]).bytes();
           x[k] = advance(x_[k], offset(k), size_);
-          x[n_ + k] = to == nullptr ? nullptr : advance(to, offset(n_ + k), size_);
+          x[n_ + k] = to == nullptr ? nullptr : advance(to, offset(grads_ + k), size_);
         }
-        Tile tile = whole;
+        Tile tile = all;
         tile.rows = rows;
         tile.columns = columns;
         tile.x = x;
         tile.dx = x + n_;
-        tile.dy = advance(node.grad, y_offset, size_);
-        kernel(tile);
+        tile.dy = advance(all.dy, y_offset, size_);
+        run_kernel(tile);
       });
     });
   }
 
   /// Adds up what the blocks summed, in the blocks' order.
-  void gather(const Blocks& blocks) {
+  void gather(const Blocks& blocks, SmallArray<std::byte*>& partial) {
     for (std::size_t k = 0; k < n_; ++k) {
-      if (partial_[k] == nullptr) continue;
+      if (partial[k] == nullptr) continue;
       const Node& input = graph_.node(inputs_[k]);
       with_type(input.dtype, [&]<class T>(T) {
-        const T* sums = reinterpret_cast<const T*>(partial_[k]);
+        const T* sums = reinterpret_cast<const T*>(partial[k]);
         for (Index block = 0; block < blocks.count; ++block)
           add_into(static_cast<T*>(x_[n_ + k]), *input.layout, sums + block * input.count());
       });
-      graph_.pool().release(partial_[k], static_cast<std::size_t>(blocks.count) * input.bytes());
+      graph_.pool().release(partial[k], static_cast<std::size_t>(blocks.count) * input.bytes());
     }
   }
 
   Graph& graph_;
   NodeId id_;
+  const Kept& kept_;
+  const Walk* walk_;
   std::span<const NodeId> inputs_;
   std::size_t size_, n_;
-  SmallArray<const Layout*> layouts_;  ///< of the inputs, then of their gradients
-  SmallArray<void*> x_;                ///< the inputs' elements, then their gradients'
+  std::size_t grads_ = 0;  ///< where the strides of the inputs' gradients begin among the walk's
+  SmallArray<void*> x_;    ///< the inputs' elements, then their gradients'
   SmallArray<Adjoint> adjoint_;
-  SmallArray<std::byte*> partial_;  ///< sums of each block for a gradient that several share
-  Walk walk_;
 };
 
 /// y = x: the statement that makes a copy, contiguous whatever the layout of x.
