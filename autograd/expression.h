@@ -142,7 +142,7 @@ NodeId record_expression(const E& expression, Graph*& graph, Source where) {
   NodeId* id = ids.data();
   double* number = numbers.data();
   expression.collect(*graph, id, number, where);
-  return record_statement(*graph, statement<Kernel>, ids, {numbers.data(), Kernel::constants}, where);
+  return record_statement(*graph, statement<Kernel>, ids.data(), numbers.data(), where);
 }
 
 }  // namespace detail

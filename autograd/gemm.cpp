@@ -41,50 +41,60 @@ struct Product {
 
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.
   void run(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
-    Index whole = piece.column_begin + (piece.column_end - piece.column_begin) / kernels.panel * kernels.panel;
-    for (Index left = piece.column_begin; left < whole;) {
-      Index panels = 1;
-      for (Index row = top; row < bottom; row += a.rows) {
-        Index rows = std::min(a.rows, bottom - row);
-        auto kernel = kernels.narrow[rows];
-        if (rows == bottom - top && kernels.wide[rows] != nullptr &&
-            left + kernels.wide_panels(rows) * kernels.panel <= whole) {
-          kernel = kernels.wide[rows];
-          panels = kernels.wide_panels(rows);
+    Tile<T> column = tile(top, piece.column_begin, p, size);
+    Index columns = piece.column_end - piece.column_begin;
+    while (columns >= kernels.panel) {
+      Index panels = bottom - top <= a.rows ? run_wide(column, bottom - top, columns) : 0;
+      if (panels == 0) {
+        panels = 1;
+        Tile<T> t = column;
+        for (Index rows = bottom - top; rows > 0; rows -= a.rows) {
+          kernels.narrow[std::min(a.rows, rows)](t);
+          down(t);
         }
-        kernel(tile(row, left, p, size));
       }
-      left += panels * kernels.panel;
+      right(column, panels);
+      columns -= panels * kernels.panel;
     }
-    if (whole < piece.column_end) run_rest(whole, piece.column_end - whole, top, bottom, p, size);
+    if (columns > 0) run_rest(column, columns, bottom - top);
+  }
+
+  /// A single tile as wide as its few rows allow; how many panels that was.
+  Index run_wide(const Tile<T>& t, Index rows, Index columns) const {
+    if (rows == 1 && columns >= 4 * kernels.panel) {
+      kernels.widest(t);
+      return 4;
+    }
+    if (columns < 2 * kernels.panel || kernels.wide[rows] == nullptr) return 0;
+    kernels.wide[rows](t);
+    return 2;
   }
 
   /// The last panel, incomplete, by way of copies that are complete.
-  void run_rest(Index left, Index columns, Index top, Index bottom, Index p, Index size) const {
+  void run_rest(Tile<T> t, Index columns, Index all_rows) const {
     constexpr std::size_t most_panel = 128 / sizeof(T);
     alignas(64) std::array<T, most_k * most_panel> panel;
-    alignas(64) std::array<T, Kernels<T>::most_rows * most_panel> c_copy, start_copy{};
+    alignas(64) std::array<T, Kernels<T>::most_rows * most_panel> c_copy, start_copy;
     if (!b.padded) {
-      const Tile<T> first = tile(top, left, p, size);
-      for (Index i = 0; i < size; ++i) {
+      for (Index i = 0; i < t.k; ++i) {
         T* row = panel.data() + i * kernels.panel;
-        std::copy_n(first.b + i * first.b_k, columns, row);
+        std::copy_n(t.b + i * t.b_k, columns, row);
         std::fill(row + columns, row + kernels.panel, T(0));
       }
+      t.b = panel.data();
+      t.b_k = kernels.panel;
     }
-    for (Index row = top; row < bottom; row += a.rows) {
-      Index rows = std::min(a.rows, bottom - row);
-      const Tile<T> t = tile(row, left, p, size);
+    for (Index left = all_rows; left > 0; left -= a.rows, down(t)) {
+      Index rows = std::min(a.rows, left);
       Tile<T> copied = t;
-      if (!b.padded) {
-        copied.b = panel.data();
-        copied.b_k = kernels.panel;
-      }
       copied.c = c_copy.data();
       copied.c_row = kernels.panel;
       if (t.start != nullptr) {
-        for (Index i = 0; i < rows; ++i)
-          std::copy_n(t.start + i * t.start_row, columns, start_copy.data() + i * kernels.panel);
+        for (Index i = 0; i < rows; ++i) {
+          T* row = start_copy.data() + i * kernels.panel;
+          std::copy_n(t.start + i * t.start_row, columns, row);
+          std::fill(row + columns, row + kernels.panel, T(0));
+        }
         copied.start = start_copy.data();
         copied.start_row = kernels.panel;
       }
@@ -93,21 +103,35 @@ struct Product {
     }
   }
 
-  /// After the first block of k, what is there is added to.
+  /// The tile at a row that begins a group and a column that begins a panel. After the first block of k, what is there
+  /// already is added to.
   Tile<T> tile(Index row, Index left, Index p, Index size) const {
     T* to = c + row * c_row + left;
-    const T* from = p > 0 ? to : start.data != nullptr ? start.data + row * start.row + left : nullptr;
-    return {.k = size,
-            .a = a.data + row / a.rows * a.group + p * a.k,
-            .a_row = a.row,
-            .a_k = a.k,
-            .b = b.data + left / kernels.panel * b.panel + p * b.k,
-            .b_panel = b.panel,
-            .b_k = b.k,
-            .start = from,
-            .start_row = p > 0 ? c_row : start.row,
-            .c = to,
-            .c_row = c_row};
+    Tile<T> t{.k = size,
+              .a = a.data + p * a.k,
+              .a_row = a.row,
+              .a_k = a.k,
+              .b = b.data + p * b.k,
+              .b_panel = b.panel,
+              .b_k = b.k,
+              .start = p > 0 ? to : start.data,
+              .start_row = p > 0 ? c_row : start.row,
+              .c = to,
+              .c_row = c_row};
+    if (row > 0) t.a += row / a.rows * a.group;
+    if (left > 0) t.b += left / kernels.panel * b.panel;
+    if (p == 0 && start.data != nullptr) t.start += row * start.row + left;
+    return t;
+  }
+  void down(Tile<T>& t) const {
+    t.a += a.group;
+    t.c += a.rows * c_row;
+    if (t.start != nullptr) t.start += a.rows * t.start_row;
+  }
+  void right(Tile<T>& t, Index panels) const {
+    t.b += panels * b.panel;
+    t.c += panels * kernels.panel;
+    if (t.start != nullptr) t.start += panels * kernels.panel;
   }
 };
 
@@ -130,8 +154,10 @@ Index panel_columns() {
 
 template <class T>
 Index group_rows(Index m) {
-  Index most = kernels<T>().max_rows, groups = std::max<Index>((m + most - 1) / most, 1);
-  return std::max<Index>((m + groups - 1) / groups, 1);
+  Index most = kernels<T>().max_rows;
+  if (m <= most) return std::max<Index>(m, 1);
+  Index groups = (m + most - 1) / most;
+  return (m + groups - 1) / groups;
 }
 
 template <class T>
@@ -140,6 +166,10 @@ void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, co
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>()};
+  if (m * n * k < 2 * work_each) {
+    product.run({0, m, 0, n});
+    return;
+  }
   bool by_columns = n >= m;
   Index grain = by_columns ? 2 * product.kernels.panel : a.rows, length = by_columns ? n : m;
   Index grains = (length + grain - 1) / grain;

@@ -60,11 +60,12 @@ template <class T, int bytes, int rows, int panels>
 /// The kernels of one kind of processor. `Run` is what compiles `compute` for it.
 template <class T, int bytes, int max_rows, template <class, int, int> class Run>
 constexpr Kernels<T> table() {
-  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}};
+  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}, nullptr};
   [&]<int... I>(std::integer_sequence<int, I...>) {
     ((kernels.narrow[I + 1] = Run<T, I + 1, 1>::run), ...);
   }(std::make_integer_sequence<int, max_rows>{});
-  kernels.wide[1] = Run<T, 1, 4>::run;
+  kernels.widest = Run<T, 1, 4>::run;
+  kernels.wide[1] = Run<T, 1, 2>::run;
   kernels.wide[2] = Run<T, 2, 2>::run;
   if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, 3, 2>::run;
   return kernels;

@@ -28,9 +28,10 @@ struct Kernels {
   Index max_rows;  ///< of a tile
   /// By the number of rows, of a tile one panel wide.
   Kernel narrow[most_rows + 1];
-  /// Where there are too few rows to keep the processor busy, tiles of several panels; else null.
+  /// Where there are too few rows to keep the processor busy, tiles of two panels; else null.
   Kernel wide[most_rows + 1];
-  Index wide_panels(Index rows) const { return rows == 1 ? 4 : 2; }
+  /// For one row, of four.
+  Kernel widest;
 };
 
 template <class T>

@@ -100,39 +100,42 @@ Factor& Graph::factor(NodeId id) {
   return *node.factor;
 }
 
-NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, DType dtype,
-                  Source where) {
-  NodeId id = append(&operation, layout, dtype, where);
+NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, Source where) {
+  NodeId id = append(&operation, layout, nodes_[inputs[0]].dtype, where);
   Node& node = nodes_[id];
   std::size_t bytes = node.bytes();
   node.value = static_cast<std::byte*>(arena_.allocate(bytes, bytes < 64 ? 16 : 64));
   node.needs_grad = std::ranges::any_of(inputs, [&](NodeId input) { return nodes_[input].needs_grad; });
   if (node.needs_grad) {
     auto* kept = arena_.array<NodeId>(inputs.size());
-    std::ranges::copy(inputs, kept);
+    for (std::size_t k = 0; k < inputs.size(); ++k) kept[k] = inputs[k];  // mostly few: a call would cost more
     node.inputs = kept;
     node.input_count = static_cast<std::uint32_t>(inputs.size());
   }
   return id;
 }
 
-NodeId Graph::add_view(const Operation& operation, NodeId input, const NodeLayout* layout, Index offset, Sees sees,
-                       Source where, const Part& part) {
-  NodeId id = append(&operation, layout, nodes_[input].dtype, where);
+NodeId Graph::add_view(NodeId input, const NodeLayout* layout, Index offset, Source where) {
+  static constexpr Operation view{"view", nullptr};
+  NodeId id = append(&view, layout, nodes_[input].dtype, where);
   const Node& of = nodes_[input];
   Node& node = nodes_[id];
   node.value = of.value + offset * static_cast<Index>(size_of(of.dtype));
   node.base = of.base;
   node.region = of.region;
-  node.irregular = of.irregular;
+  node.irregular = of.irregular || node.count() != of.count();
   node.needs_grad = of.needs_grad;
-  if (sees == Sees::part && part.parts > 1 && !of.irregular) {
-    node.region = id;
-    node.is_part = true;
-    keep(id, part);
-  } else if (sees == Sees::some || (sees == Sees::part && part.parts > 1)) {
-    node.irregular = true;
-  }
+  return id;
+}
+
+NodeId Graph::add_part(const Part& part, const NodeLayout* layout, Index offset, Source where) {
+  NodeId id = add_view(part.parent, layout, offset, where);
+  Node& node = nodes_[id];
+  if (part.parts == 1 || nodes_[part.parent].irregular) return id;
+  node.irregular = false;
+  node.region = id;
+  node.is_part = true;
+  keep(id, part);
   return id;
 }
 

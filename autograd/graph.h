@@ -115,14 +115,16 @@ class Graph {
   /// A leaf that no gradient is wanted for and whose memory the caller is to fill.
   NodeId add_leaf(const Shape& shape, DType dtype, Source where);
   NodeId bind(Parameter& parameter, Source where);
-  /// A node whose memory is its own and not yet written. `inputs` and what `payload` points to are kept only
-  /// where the sweep will need them.
-  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, DType dtype,
-             Source where);
-  /// A node that looks at an input's memory, `offset` elements from its first.
-  enum class Sees { same_elements, part, some };
-  NodeId add_view(const Operation& operation, NodeId input, const NodeLayout* layout, Index offset, Sees sees,
-                  Source where, const Part& part = {});
+  // Recording is counted in nanoseconds: a Source passed on the stack would cost two of them, so the functions below
+  // have as many arguments as fit in registers.
+
+  /// A node whose memory is its own and not yet written, of its inputs' type. `inputs` and what `payload` points to
+  /// are kept only where the sweep will need them.
+  NodeId add(const Operation& operation, std::span<const NodeId> inputs, const NodeLayout* layout, Source where);
+  /// A node that looks at an input's memory, `offset` elements from its first, and sees no element twice.
+  NodeId add_view(NodeId input, const NodeLayout* layout, Index offset, Source where);
+  /// One that sees one of the equal parts of it.
+  NodeId add_part(const Part& part, const NodeLayout* layout, Index offset, Source where);
   /// The input itself when its rows are contiguous, else a copy of it that is.
   NodeId rowwise(NodeId id, Source where);
   NodeId contiguous(NodeId id, Source where);

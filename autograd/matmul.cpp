@@ -185,7 +185,7 @@ void affine_backward(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   auto inputs = node.input_ids();
   std::size_t products = graph.payload<AffinePayload>(id).products;
-  Index rows = node.layout->shape.rows(), columns = node.layout->shape.columns();
+  Index rows = node.layout->rows(), columns = node.layout->shape.columns();
   with_type(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
     for (std::size_t i = 0; i < products; ++i) product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
@@ -195,20 +195,26 @@ void affine_backward(Graph& graph, NodeId id) {
 
 constexpr Operation affine{"matmul", affine_backward};
 
-/// The shape of a product, after checks.
-Shape product_shape(const Node& a, const Node& b, Source where) {
-  const Shape &left = a.layout->shape, &right = b.layout->shape;
-  if (right.rank() != 2 || left.rank() < 1)
-    fail_at(where, "matmul: a is {} and b is {}; b must be a matrix, and a have at least one axis", left, right);
-  if (left.columns() != right[0])
-    fail_at(where, "matmul: a is {} and b is {}; a's columns must equal b's rows", left, right);
+/// The layout of a product, after checks.
+const NodeLayout* product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
+  const Node &a = graph.node(a_id), &b = graph.node(b_id);
   if (a.dtype != b.dtype) fail_at(where, "matmul: a is {} and b is {}; convert one of them", a.dtype, b.dtype);
-  return left.with(left.rank() - 1, right[1]);
+  constexpr std::uintptr_t product = ~std::uintptr_t{0};
+  auto make = [&] {
+    const Shape &left = a.layout->shape, &right = b.layout->shape;
+    if (right.rank() != 2 || left.rank() < 1)
+      fail_at(where, "matmul: a is {} and b is {}; b must be a matrix, and a have at least one axis", left, right);
+    if (left.columns() != right[0])
+      fail_at(where, "matmul: a is {} and b is {}; a's columns must equal b's rows", left, right);
+    return Derived{graph.layout(left.with(left.rank() - 1, right[1]))};
+  };
+  return graph.plans().derived(a.layout, reinterpret_cast<std::uintptr_t>(b.layout), product, make).layout;
 }
 
 /// True when an addend can be added row by row to a product of this shape.
-bool adds_by_rows(const Node& addend, const Shape& shape) {
-  const Shape& own = addend.layout->shape;
+bool adds_by_rows(const Node& addend, const NodeLayout* product) {
+  if (addend.layout == product) return true;
+  const Shape &own = addend.layout->shape, &shape = product->shape;
   if (own == shape) return addend.layout->rowwise();
   return own.rank() == 1 && own[0] == shape.columns() && addend.layout->contiguous();
 }
@@ -246,15 +252,17 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
             addends.size());
   std::array<NodeId, most> inputs;
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
-  Shape shape = product_shape(graph->node(inputs[0]), graph->node(inputs[1]), where);
+  const NodeLayout* layout = product_layout(*graph, inputs[0], inputs[1], where);
   DType dtype = graph->node(inputs[0]).dtype;
   bool in_place = true;
   for (std::size_t i = 1; i < products; ++i)
-    in_place &= product_shape(graph->node(inputs[2 * i]), graph->node(inputs[2 * i + 1]), where) == shape;
+    in_place &= product_layout(*graph, inputs[2 * i], inputs[2 * i + 1], where) == layout;
   for (std::size_t i = 0; i < addends.size(); ++i) {
     NodeId id = inputs[factors.size() + i] = addends[i].bind(*graph, "matmul", where);
-    in_place &= adds_by_rows(graph->node(id), shape);
-    broadcast(shape, graph->node(id).layout->shape, "matmul's addend", where);
+    if (!adds_by_rows(graph->node(id), layout)) {
+      in_place = false;
+      broadcast(layout->shape, graph->node(id).layout->shape, "matmul's addend", where);
+    }
     if (graph->node(id).dtype != dtype)
       fail_at(where, "matmul: the product is {} and what is added {}; convert one", dtype, graph->node(id).dtype);
   }
@@ -267,9 +275,9 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   }
 
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
-  NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, graph->layout(shape), dtype, where);
+  NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, layout, where);
   graph->keep(id, AffinePayload{products});
-  Index rows = shape.rows(), columns = shape.columns();
+  Index rows = layout->rows(), columns = layout->shape.columns();
   with_type(dtype, [&]<class T>(T) {
     T* y = graph->value<T>(id);
     Start<T> start;

@@ -74,7 +74,13 @@ const Plan& Plans::plan(std::span<const NodeLayout* const> operands, Source wher
   std::size_t hash = operands.size();
   for (const NodeLayout* operand : operands) hash = mix(hash, reinterpret_cast<std::uintptr_t>(operand));
   return plans_.find(
-      hash, [&](const Plan& plan) { return std::ranges::equal(plan.operands, operands); },
+      hash,
+      [&](const Plan& plan) {
+        if (plan.operands.size() != operands.size()) return false;
+        for (std::size_t k = 0; k < operands.size(); ++k)
+          if (plan.operands[k] != operands[k]) return false;
+        return true;
+      },
       [&] {
         Shape shape = operands[0]->shape;
         for (const NodeLayout* operand : operands)

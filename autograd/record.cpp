@@ -15,7 +15,7 @@ NodeId start_record(const Operation& operation, std::span<const Argument> argume
       fail_at(where, "{}: operand 0 is {} and operand {} is {}; convert one of them", operation.name, dtype, k,
               graph->node(inputs[k]).dtype);
   for (std::size_t k = 0; k < arguments.size(); ++k) inputs[k] = graph->rowwise(inputs[k], where);
-  return graph->add(operation, {inputs, arguments.size()}, graph->layout(shape), dtype, where);
+  return graph->add(operation, {inputs, arguments.size()}, graph->layout(shape), where);
 }
 
 }  // namespace unroll::detail

@@ -8,11 +8,8 @@ namespace unroll {
 
 using detail::Graph;
 using detail::NodeId;
-using Sees = Graph::Sees;
 
 namespace {
-
-constexpr detail::Operation view{"view", nullptr};
 
 /// The graph of a Var that is going to be an operand.
 Graph& graph_of(const Var& x, const char* function, Source where) {
@@ -41,7 +38,7 @@ Var select(const Var& x, int axis, Index index, Source where) {
       if (k != axis) layout.strides[static_cast<std::size_t>(j++)] = from.stride(k);
     return detail::Derived{graph.plans().layout(layout), from.stride(axis)};
   });
-  return graph.var(graph.add_view(view, id, to.layout, i * to.distance, Sees::part, where, {id, axis, size, i}));
+  return graph.var(graph.add_part({id, axis, size, i}, to.layout, i * to.distance, where));
 }
 
 Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
@@ -54,8 +51,7 @@ Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
   if (first < 0 || last > size || first > last)
     fail_at(where, "slice: elements {} to {} of axis {} in a tensor of shape {}", begin, end, axis, layout.shape);
   layout.shape = layout.shape.with(axis, last - first);
-  Sees sees = last - first == size ? Sees::same_elements : Sees::some;
-  return graph.var(graph.add_view(view, id, graph.plans().layout(layout), first * layout.stride(axis), sees, where));
+  return graph.var(graph.add_view(id, graph.plans().layout(layout), first * layout.stride(axis), where));
 }
 
 Var part(const Var& x, int axis, Index parts, Index index, Source where) {
@@ -74,8 +70,7 @@ Var part(const Var& x, int axis, Index parts, Index index, Source where) {
   });
   if (index < 0 || index >= parts)
     fail_at(where, "chunk: part {} of {} along axis {} of shape {}", index, parts, axis, from.shape);
-  return graph.var(
-      graph.add_view(view, id, to.layout, index * to.distance, Sees::part, where, {id, axis, parts, index}));
+  return graph.var(graph.add_part({id, axis, parts, index}, to.layout, index * to.distance, where));
 }
 
 Var reshape(const Var& x, std::initializer_list<Index> sizes, Source where) {
@@ -103,7 +98,7 @@ Var reshape(const Var& x, const Shape& shape, Source where) {
   if (from.count() != shape.count())
     fail_at(where, "reshape: {} has {} elements and {} has {}", from, from.count(), shape, shape.count());
   id = graph.contiguous(id, where);
-  return graph.var(graph.add_view(view, id, graph.layout(shape), 0, Sees::same_elements, where));
+  return graph.var(graph.add_view(id, graph.layout(shape), 0, where));
 }
 
 Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
@@ -116,13 +111,13 @@ Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
   layout.shape =
       shape.with(static_cast<int>(a), shape[static_cast<int>(b)]).with(static_cast<int>(b), shape[static_cast<int>(a)]);
   std::swap(layout.strides[a], layout.strides[b]);
-  return graph.var(graph.add_view(view, id, graph.plans().layout(layout), 0, Sees::same_elements, where));
+  return graph.var(graph.add_view(id, graph.plans().layout(layout), 0, where));
 }
 
 Var detach(const Var& x, Source where) {
   Graph& graph = graph_of(x, "detach", where);
   NodeId id = graph.check(x, "detach", where);
-  NodeId result = graph.add_view(view, id, graph.node(id).layout, 0, Sees::same_elements, where);
+  NodeId result = graph.add_view(id, graph.node(id).layout, 0, where);
   graph.node(result).needs_grad = false;
   return graph.var(result);
 }
@@ -175,7 +170,7 @@ Var join(std::span<const Var> parts, const Shape& shape, Pieces pieces, const ch
   for (NodeId id : inputs)
     if (graph.node(id).dtype != dtype)
       fail_at(where, "{}: {} meets {}; convert one of them", function, dtype, graph.node(id).dtype);
-  NodeId result = graph.add(concat_operation, inputs, graph.layout(shape), dtype, where);
+  NodeId result = graph.add(concat_operation, inputs, graph.layout(shape), where);
   graph.keep(result, pieces);
   with_type(dtype, [&]<class T>(T) {
     MatrixMap<T> y(graph.value<T>(result), pieces.outer, pieces.columns, Eigen::OuterStride<>(pieces.columns));

@@ -107,15 +107,15 @@ struct Kept {
 void keep_statement(Graph& graph, NodeId id, const Plan& plan, std::span<const double> constants) {
   if (!graph.node(id).needs_grad) return;
   auto* kept = graph.array<double>(constants.size());
-  std::ranges::copy(constants, kept);
+  for (std::size_t i = 0; i < constants.size(); ++i) kept[i] = constants[i];
   graph.keep(id, Kept{&plan, kept});
 }
 
 }  // namespace
 
-NodeId record_statement(Graph& graph, const Statement& statement, std::span<const NodeId> inputs,
-                        std::span<const double> constants, Source where) {
-  const std::size_t n = inputs.size();
+NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* inputs, const double* constants,
+                        Source where) {
+  const std::size_t n = statement.inputs;
   SmallArray<const NodeLayout*> layouts(graph, n);
   SmallArray<void*> data(graph, n);
   const Node& first = graph.node(inputs[0]);
@@ -130,8 +130,8 @@ NodeId record_statement(Graph& graph, const Statement& statement, std::span<cons
   }
   const Plan& plan = graph.plans().plan({layouts.data(), n}, where);
   const Walk& walk = plan.walk;
-  NodeId id = graph.add(statement.operation, inputs, plan.result, dtype, where);
-  keep_statement(graph, id, plan, constants);
+  NodeId id = graph.add(statement.operation, {inputs, n}, plan.result, where);
+  keep_statement(graph, id, plan, {constants, statement.constants});
   if (walk.count == 0) return id;
 
   auto kernel = statement.forward[dtype == float64][walk.unit_columns];
@@ -140,7 +140,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, std::span<cons
              .x = data.data(),
              .row_stride = walk.strides[1],
              .column_stride = walk.strides[0],
-             .constants = constants.data(),
+             .constants = constants,
              .y = graph.node(id).value,
              .y_stride = walk.size[0]};
   if (plan.whole) {
@@ -356,7 +356,7 @@ NodeId Graph::rowwise(NodeId id, Source where) {
 
 NodeId Graph::contiguous(NodeId id, Source where) {
   if (nodes_[id].layout->contiguous()) return id;
-  return record_statement(*this, statement<Apply<Copy, Input>>, {&id, 1}, {}, where);
+  return record_statement(*this, statement<Apply<Copy, Input>>, &id, nullptr, where);
 }
 
 }  // namespace unroll::detail

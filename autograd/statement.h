@@ -135,28 +135,41 @@ struct Tile {
 /// All that the library needs to know about a statement: no template is compiled twice for it.
 struct Statement {
   Operation operation;
-  int inputs;
+  std::size_t inputs, constants;
   /// By type (float32, float64) and by whether every input's columns are neighbours.
   void (*forward[2][2])(const Tile&);
   void (*backward[2][2])(const Tile&);
 };
+
+/// The same number in every lane. (Eigen's Constant is stored lane by lane.)
+template <class T>
+UNROLL_INLINE Packet<T> splat(T value) {
+  using Lanes [[gnu::vector_size(64), gnu::may_alias]] = T;
+  return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+    Packet<T> packet;
+    *reinterpret_cast<Lanes*>(packet.data()) = Lanes{((void)I, value)...};
+    return packet;
+  }
+  (std::make_index_sequence<64 / sizeof(T)>{});
+}
 
 template <bool Unit, class T>
 UNROLL_INLINE Packet<T> load(const T* from, Index at, Index stride) {
   using P = Packet<T>;
   if constexpr (Unit) return Eigen::Map<const P>(from + at);
   if (stride == 1) return Eigen::Map<const P>(from + at);
-  if (stride == 0) return P::Constant(*from);
+  if (stride == 0) return splat(*from);
   P packet;
   for (Index i = 0; i < P::SizeAtCompileTime; ++i) packet[i] = from[(at + i) * stride];
   return packet;
 }
 
 /// The last `count` elements of a row; the lanes beyond repeat the last, which cannot trap where it did not.
+/// Scalars are common, and a packet written piece by piece is slow to read back.
 template <class T>
 UNROLL_INLINE Packet<T> load_part(const T* from, Index at, Index stride, Index count) {
-  Packet<T> packet = Packet<T>::Constant(from[(at + count - 1) * stride]);
-  for (Index i = 0; i < count; ++i) packet[i] = from[(at + i) * stride];
+  Packet<T> packet = splat(from[(at + count - 1) * stride]);
+  for (Index i = 0; i + 1 < count; ++i) packet[i] = from[(at + i) * stride];
   return packet;
 }
 
@@ -164,7 +177,7 @@ template <class Kernel, class T>
 struct Splats {
   Packet<T> values[Kernel::constants + 1];
   explicit Splats(const double* constants) {
-    for (int i = 0; i < Kernel::constants; ++i) values[i] = Packet<T>::Constant(static_cast<T>(constants[i]));
+    for (int i = 0; i < Kernel::constants; ++i) values[i] = splat(static_cast<T>(constants[i]));
   }
 };
 
@@ -253,14 +266,15 @@ void statement_backward(Graph& graph, NodeId id);
 template <class Kernel>
 inline constexpr Statement statement{{"element-wise", statement_backward},
                                      Kernel::inputs,
+                                     Kernel::constants,
                                      {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
                                       {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>}},
                                      {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
                                       {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>}}};
 
 /// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
-NodeId record_statement(Graph& graph, const Statement& statement, std::span<const NodeId> inputs,
-                        std::span<const double> constants, Source where);
+NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* inputs, const double* constants,
+                        Source where);
 
 }  // namespace detail
 }  // namespace unroll
