@@ -25,6 +25,9 @@ void zero(std::byte* memory, const Layout& layout, DType dtype) {
   copy(memory, layout, &nothing, repeated, dtype);
 }
 
+/// A Split and, behind it, its owners.
+std::size_t split_bytes(Index parts) { return sizeof(Split) + static_cast<std::size_t>(parts) * sizeof(NodeId); }
+
 }  // namespace
 
 Node& Graph::touch(NodeId id) {
@@ -70,9 +73,10 @@ bool Graph::claim_part(NodeId region) {
   Node& holder = touch(parent.region);
   std::ptrdiff_t offset = parent.value - nodes_[parent.base].value;
   if (holder.state == GradState::none && claim(parent.region)) {
-    auto* owners = reinterpret_cast<NodeId*>(pool_.allocate(static_cast<std::size_t>(part.parts) * sizeof(NodeId)));
-    std::fill_n(owners, part.parts, no_node);
-    holder.split = new (pool_.allocate(sizeof(Split))) Split{parent.layout, offset, part.axis, part.parts, owners};
+    std::byte* memory = pool_.allocate(split_bytes(part.parts));
+    auto* owners = reinterpret_cast<NodeId*>(memory + sizeof(Split));
+    for (Index i = 0; i < part.parts; ++i) owners[i] = no_node;
+    holder.split = new (memory) Split{parent.layout, offset, part.axis, part.parts, owners};
     holder.state = GradState::split;
   }
   if (holder.state == GradState::split) {
@@ -107,10 +111,14 @@ void Graph::complete(NodeId region) {
   if (node.state == GradState::none && claim(region)) zero(grad_memory(node), *node.layout, node.dtype);
   if (node.state == GradState::split) {
     const Split& split = *node.split;
-    for (Index i = 0; i < split.parts; ++i)
-      split.owner[i] != no_node ? complete(split.owner[i]) : zero_part(node, split, i);
-    pool_.release(reinterpret_cast<std::byte*>(split.owner), static_cast<std::size_t>(split.parts) * sizeof(NodeId));
-    pool_.release(reinterpret_cast<std::byte*>(node.split), sizeof(Split));
+    for (Index i = 0; i < split.parts; ++i) {
+      NodeId owner = split.owner[i];
+      if (owner == no_node)
+        zero_part(node, split, i);
+      else if (nodes_[owner].state != GradState::whole)
+        complete(owner);
+    }
+    pool_.release(reinterpret_cast<std::byte*>(node.split), split_bytes(split.parts));
     node.split = nullptr;
   }
   node.state = GradState::whole;

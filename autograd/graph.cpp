@@ -108,7 +108,8 @@ NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, co
   node.needs_grad = std::ranges::any_of(inputs, [&](NodeId input) { return nodes_[input].needs_grad; });
   if (node.needs_grad) {
     auto* kept = arena_.array<NodeId>(inputs.size());
-    for (std::size_t k = 0; k < inputs.size(); ++k) kept[k] = inputs[k];  // mostly few: a call would cost more
+    kept[0] = inputs[0];
+    for (std::size_t k = 1; k < inputs.size(); ++k) kept[k] = inputs[k];
     node.inputs = kept;
     node.input_count = static_cast<std::uint32_t>(inputs.size());
   }

@@ -201,7 +201,8 @@ void forward_tile(const Tile& tile) {
     if (Index rest = tile.columns - at; rest > 0) {
       for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
       P result = Evaluated(x, constants.values).y;
-      for (Index i = 0; i < rest; ++i) y[at + i] = result[i];
+      y[at] = result[0];
+      for (Index i = 1; i < rest; ++i) y[at + i] = result[i];
     }
   }
 }
@@ -249,10 +250,12 @@ void backward_tile(const Tile& tile) {
       Evaluated(x, constants.values).reverse(load_part(dy, at, 1, rest), dx);
       for (int k = 0; k < n; ++k) {
         if (tile.adjoint[k] == Adjoint::skip) continue;
-        for (Index i = 0; i < rest; ++i) {
+        auto take = [&](Index i) {
           T& d = to[k][(at + i) * tile.dx_column_stride[k]];
           d = tile.adjoint[k] == Adjoint::write ? dx[k][i] : d + dx[k][i];
-        }
+        };
+        take(0);
+        for (Index i = 1; i < rest; ++i) take(i);
       }
     }
     if constexpr (!Unit)
