@@ -5,10 +5,15 @@
 #include <cstdlib>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace unroll::detail {
 
 namespace {
 constexpr std::size_t smallest_block = std::size_t{1} << 20;
+constexpr std::size_t huge_page = std::size_t{1} << 21;
 constexpr std::size_t largest_growth = std::size_t{1} << 28;
 }  // namespace
 
@@ -26,9 +31,14 @@ void* Arena::allocate_in_next_block(std::size_t bytes) {
   while (next < blocks_.size() && blocks_[next].size < bytes) ++next;
   if (next >= blocks_.size()) {
     std::size_t growth = std::clamp(capacity(), smallest_block, largest_growth);
-    std::size_t size = (std::max(bytes, growth) + 63) / 64 * 64;
+    std::size_t alignment = std::max(bytes, growth) < huge_page ? 64 : huge_page;
+    std::size_t size = (std::max(bytes, growth) + alignment - 1) / alignment * alignment;
     if (size < bytes) throw std::bad_alloc();
-    Block block{std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(std::aligned_alloc(64, size))), size};
+    Block block{std::unique_ptr<std::byte, Free>(static_cast<std::byte*>(std::aligned_alloc(alignment, size))), size};
+#ifdef __linux__
+    // Rows of a large matrix lie a page apart or more: with pages of 4 KiB each would need its own address translation.
+    if (block.memory && alignment == huge_page) madvise(block.memory.get(), size, MADV_HUGEPAGE);
+#endif
     if (!block.memory) throw std::bad_alloc();
     next = blocks_.size();
     blocks_.push_back(std::move(block));

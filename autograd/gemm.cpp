@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <type_traits>
 
 namespace unroll::detail {
 
@@ -135,6 +137,23 @@ struct Product {
   }
 };
 
+/// Copies the few elements of a group's row: with two copies of a known size that may overlap, not with a call.
+template <class T>
+void copy_few(const T* from, Index size, T* to) {
+  constexpr Index small = 16 / sizeof(T);
+  auto ends = [&](auto half) {
+    constexpr Index n = decltype(half)::value;
+    std::memcpy(to + size - n, from + size - n, n * sizeof(T));
+    std::memcpy(to, from, n * sizeof(T));
+  };
+  if (size >= 4 * small && size <= 8 * small)
+    ends(std::integral_constant<Index, 4 * small>{});
+  else if (size >= 2 * small && size < 4 * small)
+    ends(std::integral_constant<Index, 2 * small>{});
+  else
+    std::copy_n(from, size, to);
+}
+
 template <class T>
 void fill(Index m, Index n, const Start<T>& start, T* c, Index c_row) {
   for (Index row = 0; row < m; ++row) {
@@ -191,7 +210,7 @@ void pack_rows(const T* from, Index stride, Index rows, Index columns, Index wid
       Index size = std::min(width, columns - group * width);
       T* at = to + (group * capacity + first) * width;
       for (Index row = 0; row < rows; ++row, at += width) {
-        std::copy_n(from + row * stride + group * width, size, at);
+        copy_few(from + row * stride + group * width, size, at);
         if (size < width) std::fill(at + size, at + width, T(0));
       }
     }

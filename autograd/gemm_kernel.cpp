@@ -36,18 +36,21 @@ template <class T, int bytes, int rows, int panels>
       if (tile.start != nullptr) __builtin_prefetch(tile.start + i * tile.start_row + j * width);
     });
   });
-  const T* a = tile.a;
+  // A pointer for every third row: what the processor's addressing reaches from there needs no register of its own.
+  const T* a[(rows + 2) / 3];
+  repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] = tile.a + 3 * q * tile.a_row; });
   const T* b = tile.b;
   const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k;
-  for (Index p = tile.k; p > 0; --p, a += a_k, b += b_k) {
+  for (Index p = tile.k; p > 0; --p, b += b_k) {
     R right[registers];
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
       right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
     });
     repeat<rows>([&](auto i) __attribute__((always_inline)) {
-      const T left = a[i * a_row];
+      const T left = a[i / 3][i % 3 * a_row];
       repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] += left * right[j]; });
     });
+    repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
   }
   repeat<rows>([&](auto i) __attribute__((always_inline)) {
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
