@@ -46,6 +46,29 @@ std::byte* Graph::grad_memory(const Node& node) const {
   return base.grad + (node.value - base.value);
 }
 
+/// True when nothing but the one operation that uses a region contributes to its gradient.
+bool Graph::can_borrow(NodeId region) const {
+  if (nodes_[region].uses != 1 || nodes_[region].last_part != no_node || nodes_[region].is_parameter) return false;
+  while (nodes_[region].is_part) {
+    region = nodes_[payload<Part>(region).parent].region;
+    if (nodes_[region].uses != 0 || nodes_[region].parts_may_overlap) return false;
+  }
+  return true;
+}
+
+/// A node that hands its gradient on as it is keeps it, where that is safe, in the place where it has to go.
+bool Graph::borrow(Node& node) {
+  if (node.hands_on == no_node || node.keeps_grad) return false;
+  const Node& to = nodes_[node.hands_on];
+  // No chains of borrowers: they would be followed by recursion.
+  if (!to.needs_grad || nodes_[to.base].hands_on != no_node || !can_borrow(to.region)) return false;
+  if (!claim(to.region)) return false;
+  nodes_[to.region].state = GradState::whole;
+  node.grad = grad_memory(to);
+  node.borrows = true;
+  return true;
+}
+
 /// Gets a region's memory ready to be written. True when nothing is in it yet.
 bool Graph::claim(NodeId region) {
   Node& node = touch(region);
@@ -59,7 +82,7 @@ bool Graph::claim_base(Node& base) {
     auto* parameter = static_cast<Parameter*>(const_cast<void*>(base.payload));
     base.grad = static_cast<std::byte*>(parameter->claim_grad(fresh).raw());
   } else if (base.grad == nullptr) {
-    base.grad = pool_.allocate(base.bytes());
+    if (!borrow(base)) base.grad = pool_.allocate(base.bytes());
   } else {
     fresh = base.operation != nullptr;  // a leaf's gradient grows with every backward
   }
@@ -179,7 +202,8 @@ void Graph::backward(NodeId output, const TensorView* seed, Source where) {
     if (node.operation == nullptr) continue;
     node.operation->backward(*this, id);
     if (node.keeps_grad) continue;
-    pool_.release(node.grad, node.bytes());
+    if (!node.borrows) pool_.release(node.grad, node.bytes());
+    node.borrows = false;
     node.grad = nullptr;
   }
 }

@@ -110,6 +110,7 @@ NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, co
     auto* kept = arena_.array<NodeId>(inputs.size());
     kept[0] = inputs[0];
     for (std::size_t k = 1; k < inputs.size(); ++k) kept[k] = inputs[k];
+    for (NodeId input : inputs) ++nodes_[nodes_[input].region].uses;
     node.inputs = kept;
     node.input_count = static_cast<std::uint32_t>(inputs.size());
   }
@@ -133,10 +134,19 @@ NodeId Graph::add_part(const Part& part, const NodeLayout* layout, Index offset,
   NodeId id = add_view(part.parent, layout, offset, where);
   Node& node = nodes_[id];
   if (part.parts == 1 || nodes_[part.parent].irregular) return id;
+  Node& whole = nodes_[node.region];
   node.irregular = false;
   node.region = id;
   node.is_part = true;
   keep(id, part);
+  if (whole.last_part != no_node) {
+    bool known = whole.last_part < id && nodes_[whole.last_part].is_part && nodes_[whole.last_part].payload != nullptr;
+    const Part* last = known ? &payload<Part>(whole.last_part) : nullptr;
+    bool next = known && last->parent == part.parent && last->axis == part.axis && last->parts == part.parts &&
+                last->index < part.index;
+    whole.parts_may_overlap |= !next;
+  }
+  whole.last_part = id;
   return id;
 }
 

@@ -79,6 +79,9 @@ struct Node {
   NodeId region = no_node;  ///< the node whose `state` speaks for this one's gradient
   std::uint32_t sweep = 0;  ///< the sweep that `state`, `split` and `weight` belong to
   std::uint32_t input_count = 0;
+  std::uint32_t uses = 0;      ///< of a region: how many inputs of operations see it directly
+  NodeId last_part = no_node;  ///< of a region: the newest of the parts taken of it
+  NodeId hands_on = no_node;   ///< the input to whose gradient this node's own is added as it is
   DType dtype = float32;
   GradState state = GradState::none;
   bool needs_grad = false;
@@ -86,6 +89,8 @@ struct Node {
   bool is_part = false;     ///< `payload` is a Part
   bool irregular = false;   ///< a view whose gradient can't be told apart from its region's
   bool is_parameter = false;
+  bool parts_may_overlap = false;  ///< of a region: its parts were not taken in order, or not of one division
+  bool borrows = false;            ///< `grad` is where `hands_on` has its own
 
   Index count() const { return layout->shape.count(); }
   std::size_t bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
@@ -206,6 +211,8 @@ class Graph {
  private:
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
+  bool can_borrow(NodeId region) const;
+  bool borrow(Node& base);
   bool claim(NodeId region);
   bool claim_base(Node& base);
   bool claim_part(NodeId region);

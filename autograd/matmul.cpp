@@ -189,7 +189,8 @@ void affine_backward(Graph& graph, NodeId id) {
   with_type(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
     for (std::size_t i = 0; i < products; ++i) product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
-    for (NodeId addend : inputs.subspan(2 * products)) addend_backward<T>(graph, addend, dy, rows, columns);
+    for (NodeId addend : inputs.subspan(2 * products))
+      if (!node.borrows || addend != node.hands_on) addend_backward<T>(graph, addend, dy, rows, columns);
   });
 }
 
@@ -220,6 +221,18 @@ bool adds_by_rows(const Node& addend, const NodeLayout* product) {
 }
 
 Var plus(const Var& a, const Var& b, Source where) { return Var(a + b, where); }
+
+/// The addend to whose gradient dy is added as it is, and that shares no memory with another input.
+NodeId handed_on(const Graph& graph, std::span<const NodeId> inputs, std::size_t first_addend,
+                 const NodeLayout* layout) {
+  for (std::size_t i = first_addend; i < inputs.size(); ++i) {
+    const Node& addend = graph.node(inputs[i]);
+    bool whole = addend.layout == layout && graph.node(addend.region).layout == layout && !addend.irregular;
+    auto shares = [&](NodeId other) { return graph.node(other).base == addend.base; };
+    if (whole && std::ranges::count_if(inputs, shares) == 1) return inputs[i];
+  }
+  return no_node;
+}
 
 }  // namespace
 
@@ -277,6 +290,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
   NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, layout, where);
   graph->keep(id, AffinePayload{products});
+  graph->node(id).hands_on = handed_on(*graph, graph->node(id).input_ids(), factors.size(), layout);
   Index rows = layout->rows(), columns = layout->shape.columns();
   with_type(dtype, [&]<class T>(T) {
     T* y = graph->value<T>(id);

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
+
 using namespace unroll;
 using namespace unroll::testing;
 
@@ -110,6 +112,91 @@ TEST_CASE("a weight used at many steps gathers its gradient over them") {
     return h;
   };
   CHECK(gradient_error(f, {random_tensor({2, 3}, 1), random_tensor({3, 6}, 2)}) < 1e-7);
+}
+
+TEST_CASE("an addend's gradient may be the sum's own, unless somebody else adds to it") {
+  using Program = std::function<Var(const Inputs&)>;
+  auto add = [](const Var& x, const Inputs& v) { return Var(matmul(v[1], v[2]) + x); };
+  const std::pair<std::string, Program> programs[] = {
+      {"alone",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2;
+         return Var(tanh(add(x[1], v)));
+       }},
+      {"the whole is used later",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = tanh(add(x[1], v));
+         return Var(y * sum(x));
+       }},
+      {"the whole is used between",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = add(x[1], v), s = sum(square(x)), z = tanh(y);
+         return Var(z * s);
+       }},
+      {"the part is used between",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = add(x[1], v), s = sum(square(x[1])), z = tanh(y);
+         return Var(z * s);
+       }},
+      {"the part is used by the same statement",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, p = x[1], y = add(p, v);
+         return Var(tanh(y) * p * p);
+       }},
+      {"another division overlaps",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = add(x[1], v);
+         auto [a, b] = chunk<2>(x);
+         Var s = sum(a * b), z = tanh(y);
+         return Var(z * s);
+       }},
+      {"a slice overlaps",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = add(x[1], v), s = sum(square(slice(x, 0, 0, 2))), z = tanh(y);
+         return Var(z * s);
+       }},
+      {"in both factor and addend",
+       [&](const Inputs& v) {
+         Var x = v[1] * 2;
+         return Var(tanh(matmul(x, v[2]) + slice(v[0] * 1, 0, 1, 2) + matmul(v[1], v[2])));
+       }},
+      {"twice",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, p = x[1];
+         return Var(tanh(matmul(v[1], v[2]) + p + p));
+       }},
+      {"its own factor",
+       [&](const Inputs& v) {
+         Var x = v[3] * 2;
+         return Var(tanh(matmul(x, v[3]) + x));
+       }},
+      {"a chain",
+       [&](const Inputs& v) {
+         Var y = v[0][0] * 2;
+         for (int t = 0; t < 5; ++t) y = add(y, v);
+         return Var(y * y);
+       }},
+      {"steps backwards",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = tanh(add(x[2], v));
+         for (int t = 1; t >= 0; --t) y = tanh(add(x[t], v)) * y;
+         return y;
+       }},
+      {"gradient kept",
+       [&](const Inputs& v) {
+         Var x = v[0] * 2, y = add(x[1], v).keep_grad();
+         return Var(tanh(y) * y);
+       }},
+  };
+  for (const auto& [name, program] : programs) {
+    CAPTURE(name);
+    const Program& run = program;
+    auto f = [&](Tape&, const Inputs& v) {
+      return Var(run(v) + sum(v[0]) + sum(v[1]) + sum(v[2]) + sum(v[3]));  // every input is used
+    };
+    CHECK(gradient_error(f, {random_tensor({3, 2, 4}, 1), random_tensor({2, 5}, 2), random_tensor({5, 4}, 3),
+                             random_tensor({4, 4}, 4)}) < 1e-7);
+  }
 }
 
 TEST_CASE("only gradients that somebody wants are computed") {

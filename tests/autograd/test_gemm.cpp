@@ -1,0 +1,119 @@
+// The matrix product under matmul: against a plain loop, whatever the sizes, strides and arrangement of the factors.
+
+#include <autograd/gemm.h>
+#include <tests/support.h>
+
+#include <doctest/doctest.h>
+
+#include <oneapi/tbb/global_control.h>
+
+using namespace unroll;
+using namespace unroll::detail;
+using namespace unroll::testing;
+
+namespace {
+
+/// start + A B by the definition, in double.
+template <class T>
+std::vector<double> plain(Index m, Index n, Index k, const Tensor& a, const Tensor& b,
+                          const std::vector<double>& start) {
+  std::vector<double> c = start;
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < n; ++j)
+      for (Index p = 0; p < k; ++p)
+        c[static_cast<std::size_t>(i * n + j)] +=
+            static_cast<double>(a.data<T>()[i * k + p]) * static_cast<double>(b.data<T>()[p * n + j]);
+  return c;
+}
+
+template <class T>
+constexpr DType type_of = std::is_same_v<T, float> ? float32 : float64;
+
+/// All the ways to compute the same product; every one must give the same bits.
+template <class T>
+std::vector<std::vector<T>> products(Index m, Index n, Index k, const Tensor& a, const Tensor& b,
+                                     const Start<T>& start) {
+  const Index panel = panel_columns<T>(), group = group_rows<T>(m), capacity = k + 3;
+  auto size = [](Index elements) { return static_cast<std::size_t>(elements); };
+  const T *A = a.data<T>(), *B = b.data<T>();
+  std::vector<T> right(size(packed_size(k, n, panel))), from_transpose(right.size());
+  std::vector<T> left(size(packed_size(capacity, m, group))), at(size(k * m)), bt(size(n * k));
+  for (Index p = 0; p < k; ++p)
+    for (Index i = 0; i < m; ++i) at[size(p * m + i)] = A[i * k + p];
+  for (Index p = 0; p < k; ++p)
+    for (Index j = 0; j < n; ++j) bt[size(j * k + p)] = B[p * n + j];
+  pack_rows(B, n, k, n, panel, right.data(), k);
+  pack_transposed(bt.data(), k, k, n, panel, from_transpose.data());
+  const Index half = k / 2;
+  pack_rows(at.data(), m, half, m, group, left.data(), capacity);
+  pack_rows(at.data() + half * m, m, k - half, m, group, left.data(), capacity, half);
+
+  std::vector<std::vector<T>> all;
+  auto run = [&](const Left<T>& x, const Right<T>& y) {
+    all.emplace_back(size(m * n), T(7));
+    multiply(m, n, k, x, y, start, all.back().data(), n);
+  };
+  run(left_in_place(A, k, m), right_in_place(B, n));
+  run(left_in_place(A, k, m), packed_right(right.data(), k));
+  run(left_in_place(A, k, m), packed_right(from_transpose.data(), k));
+  run(packed_left(left.data(), capacity, m), packed_right(right.data(), k));
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("products agree with the definition, whatever their sizes", T, float, double) {
+  struct Size {
+    Index m, n, k;
+  };
+  const Size sizes[] = {{1, 1, 1},     {1, 64, 16},   {1, 256, 64},   {1, 200, 3},  {2, 31, 5},
+                        {3, 100, 70},  {5, 33, 1},    {14, 32, 64},   {15, 65, 17}, {29, 16, 600},
+                        {64, 97, 513}, {300, 40, 20}, {33, 128, 1030}};
+  for (const Size& size : sizes) {
+    const Index m = size.m, n = size.n, k = size.k;
+    CAPTURE(m);
+    CAPTURE(n);
+    CAPTURE(k);
+    const Tensor a = random_tensor({m, k}, 1).to(type_of<T>), b = random_tensor({k, n}, 2).to(type_of<T>);
+    const Tensor row = random_tensor({n}, 3).to(type_of<T>);
+    std::vector<double> start;
+    for (Index i = 0; i < m * n; ++i) start.push_back(static_cast<double>(row.data<T>()[i % n]));
+    const auto all = products<T>(m, n, k, a, b, {row.data<T>(), 0});
+    const auto expected = plain<T>(m, n, k, a, b, start);
+    double worst = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      worst = std::max(worst, std::abs(expected[i] - static_cast<double>(all[0][i])));
+    CHECK(worst < (sizeof(T) == 4 ? 2e-5 : 1e-12));
+    for (std::size_t way = 1; way < all.size(); ++way) {
+      CAPTURE(way);
+      CHECK(std::memcmp(all[way].data(), all[0].data(), all[0].size() * sizeof(T)) == 0);
+    }
+  }
+}
+
+TEST_CASE("a row of a product does not depend on how many rows there are, nor on the number of threads") {
+  const Index m = 200, n = 320, k = 300;
+  const Tensor a = random_tensor({m, k}, 1).to(float32), b = random_tensor({k, n}, 2).to(float32);
+  auto product = [&](Index first, Index rows, std::size_t threads) {
+    oneapi::tbb::global_control limit(oneapi::tbb::global_control::max_allowed_parallelism, threads);
+    std::vector<float> c(static_cast<std::size_t>(rows * n));
+    multiply<float>(rows, n, k, left_in_place(a.data<float>() + first * k, k, rows), right_in_place(b.data<float>(), n),
+                    {}, c.data(), n);
+    return c;
+  };
+  const std::vector<float> whole = product(0, m, 2);
+  CHECK(product(0, m, 1) == whole);
+  for (Index row : {0, 57, 199}) {
+    const std::vector<float> one = product(row, 1, 1);
+    CHECK(std::equal(one.begin(), one.end(), whole.begin() + row * n));
+  }
+}
+
+TEST_CASE("a product with nothing to multiply is its start") {
+  std::vector<float> c(6, 7), start{1, 2, 3};
+  multiply<float>(2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3), {start.data(), 0},
+                  c.data(), 3);
+  CHECK(c == std::vector<float>{1, 2, 3, 1, 2, 3});
+  multiply<float>(2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3), {}, c.data(), 3);
+  CHECK(c == std::vector<float>(6, 0));
+}
