@@ -25,26 +25,28 @@ struct Turn {
   double one_ms = 0;
   std::vector<double> samples = {};
 
-  void take_sample() { samples.push_back(sample()); }
-  /// The time of one of `iterations` runs. OpenMP and OpenBLAS keep their threads spinning for a while, hence the sleep
-  /// afterwards; and those that a contender starts have to be there before it is timed, hence the run before, which no
-  /// longer matters when a run takes long.
-  double sample() {
+  void take_sample() {
     contender.prepare();
-    if (one_ms < no_warm_up_ms) contender.run();
-    const double each = milliseconds(contender.run, iterations) / static_cast<double>(iterations);
-    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(contender.settle_ms));
-    return each;
+    samples.push_back(time_of_one());
+    settle();
   }
   /// Finds how many runs make a sample.
   void calibrate(double sample_ms) {
-    one_ms = sample();
+    contender.prepare();
+    one_ms = time_of_one();
     while (one_ms * static_cast<double>(iterations) < sample_ms / 4) {
       iterations = std::min(iterations * 8, static_cast<long>(sample_ms / std::max(one_ms, 1e-6)) + 1);
-      one_ms = sample();
+      one_ms = time_of_one();
     }
     iterations = std::max(1L, std::lround(std::ceil(sample_ms / one_ms)));
+    settle();
   }
+  /// The first run after another's turn starts threads and fills caches, which no longer matters when it takes long.
+  double time_of_one() const {
+    if (one_ms < no_warm_up_ms) contender.run();
+    return milliseconds(contender.run, iterations) / static_cast<double>(iterations);
+  }
+  void settle() const { std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(contender.settle_ms)); }
   double cost_ms() const { return one_ms * static_cast<double>(iterations + 1) + contender.settle_ms; }
 };
 
