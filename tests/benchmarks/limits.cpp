@@ -1,0 +1,35 @@
+#include <oneapi/tbb/parallel_for.h>
+#include <tests/benchmarks/limits.h>
+
+namespace unroll::benchmarks {
+
+Contender triad(int threads) {
+  struct Arrays {
+    Tensor a = Tensor::full({triad_elements}, 1), b = Tensor::full({triad_elements}, 1);
+  };
+  auto arrays = std::make_shared<Arrays>();
+  auto run = [arrays, threads] {
+    using Array = Eigen::Array<float, Eigen::Dynamic, 1>;
+    const Index each = triad_elements / threads;
+    tbb::parallel_for(0, threads, [&](int part) {
+      Eigen::Map<Array> a(arrays->a.data<float>() + part * each, each);
+      a += 0.5F * Eigen::Map<const Array>(arrays->b.data<float>() + part * each, each);
+    });
+  };
+  return {"limit", run, [] { return Values(); }};
+}
+
+const Limits& limits(int threads) {
+  static std::map<int, Limits> known;
+  auto [at, is_new] = known.try_emplace(threads);
+  if (!is_new) return at->second;
+  const Effort effort{.sample_ms = 20, .fewest = 10, .most = 10, .seconds = 0};
+  const auto n = static_cast<double>(gemm_rows);
+  if (const auto product = gemm_peak(threads))
+    at->second.gflops = 2 * n * n * n / measure({*product}, effort).front().second.min / 1e6;
+  at->second.gigabytes_per_second =
+      3.0 * 4 * triad_elements / measure({triad(threads)}, effort).front().second.min / 1e6;
+  return at->second;
+}
+
+}  // namespace unroll::benchmarks

@@ -1,0 +1,25 @@
+#pragma once
+
+// What the machine can do at most, measured in the same run.
+
+#include <tests/benchmarks/harness.h>
+
+namespace unroll::benchmarks {
+
+/// One product of square matrices by oneDNN, where it is installed, and the number of rows of each.
+std::optional<Contender> gemm_peak(int threads);
+inline constexpr Index gemm_rows = 1536;
+
+/// One pass of a = a + s b over two arrays, in parallel. It reads two numbers and writes one for each element; and no
+/// more than that, since what it writes it has read.
+Contender triad(int threads);
+inline constexpr Index triad_elements = 20'000'000;
+
+/// The best that was seen of either. Zero where it cannot be measured.
+struct Limits {
+  double gflops = 0, gigabytes_per_second = 0;
+};
+/// Measured when first asked for.
+const Limits& limits(int threads);
+
+}  // namespace unroll::benchmarks

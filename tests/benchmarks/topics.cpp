@@ -1,0 +1,144 @@
+#include <oneapi/tbb/global_control.h>
+#include <tests/benchmarks/contenders.h>
+#include <tests/benchmarks/limits.h>
+#include <tests/benchmarks/memory.h>
+#include <tests/benchmarks/topics.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace unroll::benchmarks {
+
+namespace {
+
+// batch, steps, input, hidden, layers
+const std::vector<Sizes> shapes = {{1, 32, 8, 16, 1},     {1, 100, 32, 64, 1},      {8, 50, 64, 64, 1},
+                                   {20, 35, 200, 200, 2}, {32, 64, 64, 128, 1},     {32, 64, 256, 256, 1},
+                                   {32, 64, 512, 512, 2}, {64, 128, 1024, 1024, 1}, {1, 1000, 256, 256, 1}};
+const std::vector<Sizes> quick_shapes = {{1, 100, 32, 64, 1}, {32, 64, 64, 128, 1}, {32, 64, 256, 256, 1}};
+const std::vector<std::string> recurrent_topics = {topic::inference, topic::sweep, topic::sweep_dx, topic::training};
+
+bool is_recurrent(const std::string& topic) {
+  return std::ranges::find(recurrent_topics, topic) != recurrent_topics.end();
+}
+
+struct Grid {
+  std::vector<std::string> cells;
+  std::vector<Sizes> sizes;
+  std::vector<int> threads = {1, 2};
+};
+
+Grid grid(const std::string& topic, bool quick) {
+  const std::vector<std::string> layers = {"lstm", "gru", "rnn"};
+  if (is_recurrent(topic)) return {layers, quick ? quick_shapes : shapes};
+  if (topic == topic::streaming) return {layers, {{1, 100, 64, 64, 1}}, {1}};
+  if (topic == topic::nodes) return {{"scalar"}, {{1, quick ? 2000 : 100'000, 1, 1, 1}}, {1}};
+  if (topic == topic::statement)
+    return {{"forward", "forward+backward"}, {{1, 1, 256, 256, 1}, {32, 1, 256, 256, 1}}, {1}};
+  if (topic == topic::own_cell) return {{"mgu", "gru"}, {{32, 64, 256, 256, 1}}};
+  if (topic == topic::memory && quick) return {{"lstm"}, {{32, 64, 256, 256, 1}}, {1}};
+  if (topic == topic::memory) return {layers, {{32, 64, 512, 512, 2}}, {1}};
+  if (topic == topic::bandwidth) return {{"adam"}, {{1, 1, 1, 10'000'000, 1}}};
+  return {{"gemm", "triad"}, {{}}};
+}
+
+void append(Contenders& to, Contenders more) { std::ranges::move(more, std::back_inserter(to)); }
+
+/// Everybody who takes part, Unroll first.
+Contenders contenders(const Case& c) {
+  auto join = [](auto... lists) {
+    Contenders all;
+    (append(all, std::move(lists)), ...);
+    return all;
+  };
+  if (c.topic == topic::nodes) return join(unroll_nodes(c), libtorch_nodes(c));
+  if (c.topic == topic::statement) return join(unroll_statement(c), eigen_statement(c));
+  if (c.topic == topic::bandwidth) return join(unroll_adam(c), libtorch_adam(c));
+  const auto problem = std::make_shared<Problem>(c);
+  if (c.topic == topic::own_cell) return unroll_recurrent(problem);
+  return join(unroll_recurrent(problem), onednn_recurrent(problem), libtorch_recurrent(problem),
+              eigen_recurrent(problem));
+}
+
+/// The bytes that a step of Adam moves: it reads four numbers for each parameter and writes three.
+double adam_bytes(const Case& c) { return 7.0 * 4 * static_cast<double>(c.sizes.hidden); }
+
+Row timed_row(const Case& c, const std::string& name, const Timing& ms) {
+  Row row{c, name, ms};
+  const auto& [batch, steps, input, hidden, layers] = c.sizes;
+  if (c.topic == topic::streaming || c.topic == topic::nodes) row.work = static_cast<double>(steps);
+  if (c.topic == topic::statement) row.work = static_cast<double>(batch * hidden);
+  if (is_recurrent(c.topic) || c.topic == topic::own_cell) row.gflops = flops(c) / ms.median / 1e6;
+  if (c.topic == topic::bandwidth) row.gigabytes_per_second = adam_bytes(c) / ms.median / 1e6;
+  return row;
+}
+
+/// What the case would take if nothing but the machine's limit were in its way.
+std::optional<Row> limit_row(const Case& c) {
+  const bool computes = is_recurrent(c.topic) || c.topic == topic::own_cell;
+  if (!computes && c.topic != topic::bandwidth) return {};
+  const auto& [gflops, gigabytes_per_second] = limits(c.threads);
+  const double ms = computes ? flops(c) / gflops / 1e6 : adam_bytes(c) / gigabytes_per_second / 1e6;
+  if (!std::isfinite(ms)) return {};
+  return timed_row(c, "limit", {ms, ms, ms, ms});
+}
+
+std::vector<Row> limit_rows(const Case& c) {
+  const double rate = c.cell == "gemm" ? limits(c.threads).gflops : limits(c.threads).gigabytes_per_second;
+  if (rate == 0) return {};
+  const auto n = static_cast<double>(gemm_rows);
+  const double work = c.cell == "gemm" ? 2 * n * n * n : 3.0 * 4 * triad_elements;
+  const double ms = work / rate / 1e6;
+  Row row{c, "limit", {ms, ms, ms, ms}};
+  row.task.sizes = c.cell == "gemm" ? Sizes{1, gemm_rows, gemm_rows, gemm_rows, 1} : Sizes{1, 1, 1, triad_elements, 1};
+  (c.cell == "gemm" ? row.gflops : row.gigabytes_per_second) = rate;
+  return {row};
+}
+
+}  // namespace
+
+const std::vector<std::string>& all_topics() {
+  static const std::vector<std::string> topics = {topic::limits,   topic::inference, topic::sweep,    topic::sweep_dx,
+                                                  topic::training, topic::streaming, topic::nodes,    topic::statement,
+                                                  topic::own_cell, topic::memory,    topic::bandwidth};
+  return topics;
+}
+
+std::vector<Case> cases(const std::string& topic, const Filter& filter) {
+  auto wanted = [](const auto& list, const auto& value) {
+    return list.empty() || std::ranges::find(list, value) != list.end();
+  };
+  std::vector<Case> list;
+  if (!wanted(filter.topics, topic)) return list;
+  // It differs little from the one without dx.
+  if (filter.quick && filter.topics.empty() && topic == topic::sweep_dx) return list;
+  Grid all = grid(topic, filter.quick);
+  if (filter.sizes && topic != topic::limits) all.sizes = {*filter.sizes};
+  for (const std::string& cell : all.cells)
+    for (const Sizes& sizes : all.sizes)
+      for (int threads : all.threads)
+        if (wanted(filter.cells, cell) && wanted(filter.threads, threads))
+          list.push_back({topic, cell, sizes, threads});
+  return list;
+}
+
+std::vector<Row> run_case(const Case& c, const Effort& effort) {
+  const tbb::global_control own_threads(tbb::global_control::max_allowed_parallelism,
+                                        static_cast<std::size_t>(c.threads));
+  std::vector<Row> rows;
+  if (c.topic == topic::limits) return limit_rows(c);
+  if (c.topic == topic::memory) {
+    for (const std::string& name : memory_contenders()) {
+      rows.push_back({c, name});
+      rows.back().bytes = peak_growth_in_child(c, name);
+    }
+    return rows;
+  }
+  const Contenders all = contenders(c);
+  check_agreement(c, all);
+  for (const auto& [name, ms] : measure(all, effort)) rows.push_back(timed_row(c, name, ms));
+  if (const auto limit = limit_row(c)) rows.push_back(*limit);
+  return rows;
+}
+
+}  // namespace unroll::benchmarks
