@@ -166,6 +166,29 @@ std::byte* Graph::accumulator(NodeId id) {
   return grad_memory(node);
 }
 
+/// Adds dL/dL = 1, or the seed, to the gradient of the output.
+void Graph::start_sweep(NodeId output, const TensorView* seed) {
+  const Node& y = nodes_[output];
+  GradTarget to = target(output);
+  with_type(y.dtype, [&]<class T>(T) {
+    if (seed == nullptr) {
+      auto* dy = reinterpret_cast<T*>(to.data);
+      *dy = to.fresh ? T(1) : *dy + T(1);
+    } else if (to.fresh) {
+      copy(to.data, *y.layout, seed->raw(), seed->layout(), y.dtype);
+    } else {  // what a leaf holds already, perhaps seen through a view
+      auto memory = scratch();
+      const Layout one_by_one(y.layout->shape);
+      auto count = static_cast<std::size_t>(y.count());
+      T *sum = array<T>(count), *given = array<T>(count);
+      copy(sum, one_by_one, to.data, *y.layout, y.dtype);
+      copy(given, one_by_one, seed->raw(), seed->layout(), y.dtype);
+      for (std::size_t i = 0; i < count; ++i) sum[i] += given[i];
+      copy(to.data, *y.layout, sum, one_by_one, y.dtype);
+    }
+  });
+}
+
 void Graph::backward(NodeId output, const TensorView* seed, Source where) {
   const Node& y = nodes_[output];
   if (!recording_) fail_at(where, "backward: an inference tape records nothing; use a Tape made by Tape()");
@@ -178,21 +201,7 @@ void Graph::backward(NodeId output, const TensorView* seed, Source where) {
             y.dtype, y.layout->shape);
 
   ++sweep_;
-  std::byte* start = accumulator(output);
-  with_type(y.dtype, [&]<class T>(T) {
-    auto* dy = reinterpret_cast<T*>(start);
-    if (seed == nullptr) {
-      *dy += T(1);
-    } else {
-      // The seed is copied in: what a view sees of a gradient that a leaf already holds is added to.
-      Tensor sum(view(output));
-      copy(sum.raw(), Layout(sum.shape()), dy, *y.layout, y.dtype);
-      Tensor given(*seed);
-      for (Index i = 0; i < sum.size(); ++i) sum.data<T>()[i] += given.data<T>()[i];
-      copy(dy, *y.layout, sum.raw(), Layout(sum.shape()), y.dtype);
-    }
-  });
-
+  start_sweep(output, seed);
   for (NodeId id = output + 1; id-- > 0;) {
     Node& node = nodes_[id];
     if (!current(node)) continue;

@@ -211,6 +211,7 @@ class Graph {
  private:
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
+  void start_sweep(NodeId output, const TensorView* seed);
   bool can_borrow(NodeId region) const;
   bool borrow(Node& base);
   bool claim(NodeId region);
