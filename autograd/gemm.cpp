@@ -16,8 +16,10 @@ namespace {
 constexpr Index most_k = 512;
 // Rows that are multiplied with one panel before the next: with most_k columns they stay in that cache.
 constexpr Index most_groups = 16;
-// Multiplications that are worth a thread: some 20 microseconds.
-constexpr Index work_each = Index{1} << 22;
+// Bytes of a right-hand factor that every core can keep to itself.
+constexpr Index private_cache = Index{3} << 19;
+// Multiplications that are worth a thread: some 5 microseconds.
+constexpr Index work_each = Index{1} << 19;
 
 /// The rows and panels of C that one thread computes.
 struct Piece {
@@ -184,33 +186,44 @@ void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, co
               Index c_row) {
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
+  // How the work is cut does not change a single bit, so here it may follow the number of threads.
+  const Index pieces = std::clamp<Index>(m * n * k / work_each, 1, threads());
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>()};
-  if (m * n * k < 2 * work_each) {
+  if (pieces == 1) {
     product.run({0, m, 0, n});
     return;
   }
-  bool by_columns = n >= m;
-  Index grain = by_columns ? 2 * product.kernels.panel : a.rows, length = by_columns ? n : m;
-  Index grains = (length + grain - 1) / grain;
-  Index pieces = std::clamp<Index>(m * n * k / work_each, 1, std::min<Index>(16, grains));
-  Index each = (grains + pieces - 1) / pieces * grain;
+  // By rows where every core can keep the whole right-hand factor: then it also has, from the step before, the rows
+  // that element-wise statements, which are cut by rows, left in its cache.
+  const bool by_rows = m >= n || (m >= 8 * pieces && k * n * static_cast<Index>(sizeof(T)) <= private_cache);
+  const bool in_place = a.k == 1;
+  const Index length = by_rows ? m : n, grain = !by_rows ? 2 * product.kernels.panel : in_place ? 1 : a.rows;
+  const Index each = ((length + grain - 1) / grain + pieces - 1) / pieces * grain;
   for_each_block((length + each - 1) / each, [&](Index block) {
-    Index begin = block * each, end = std::min(begin + each, length);
-    product.run(by_columns ? Piece{0, m, begin, end} : Piece{begin, end, 0, n});
+    const Index begin = block * each, end = std::min(begin + each, length);
+    if (!by_rows) {
+      product.run({0, m, begin, end});
+    } else if (in_place) {
+      const auto rows = left_in_place(a.data + begin * a.row, a.row, end - begin);
+      const Start<T> from{start.data != nullptr ? start.data + begin * start.row : nullptr, start.row};
+      Product<T>{k, rows, b, from, c + begin * c_row, c_row, product.kernels}.run({0, end - begin, 0, n});
+    } else {
+      product.run({begin, end, 0, n});
+    }
   });
 }
 
 template <class T>
 void pack_rows(const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
                Index first) {
-  Index groups = (columns + width - 1) / width;
-  Index blocks = std::clamp<Index>(rows * columns / (8 * parallel_grain), 1, std::min<Index>(16, groups));
+  Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
   for_each_block(blocks, [&](Index block) {
-    for (Index group = groups * block / blocks; group < groups * (block + 1) / blocks; ++group) {
-      Index size = std::min(width, columns - group * width);
-      T* at = to + (group * capacity + first) * width;
-      for (Index row = 0; row < rows; ++row, at += width) {
-        copy_few(from + row * stride + group * width, size, at);
+    const Index begin = rows * block / blocks, end = rows * (block + 1) / blocks;
+    for (Index left = 0; left < columns; left += width) {
+      const Index size = std::min(width, columns - left);
+      T* at = to + left * capacity + (first + begin) * width;
+      for (Index row = begin; row < end; ++row, at += width) {
+        copy_few(from + row * stride + left, size, at);
         if (size < width) std::fill(at + size, at + width, T(0));
       }
     }
@@ -220,7 +233,7 @@ void pack_rows(const T* from, Index stride, Index rows, Index columns, Index wid
 template <class T>
 void pack_transposed(const T* from, Index stride, Index rows, Index columns, Index width, T* to) {
   Index groups = (columns + width - 1) / width;
-  Index blocks = std::clamp<Index>(rows * columns / (8 * parallel_grain), 1, std::min<Index>(16, groups));
+  Index blocks = std::clamp<Index>(rows * columns / (4 * parallel_grain), 1, std::min<Index>(16, groups));
   for_each_block(blocks, [&](Index block) {
     for (Index group = groups * block / blocks; group < groups * (block + 1) / blocks; ++group) {
       Index size = std::min(width, columns - group * width);
