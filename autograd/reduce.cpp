@@ -52,11 +52,21 @@ Var sum_neighbours(const Var& input, int first, int last, double scale, const ch
         detail::GradTarget target = d.graph().target(d.input(0));
         T* dx = reinterpret_cast<T*>(target.data);
         auto factor = static_cast<T>(scale);
+        using Elements = Eigen::Array<T, Eigen::Dynamic, 1>;
+        auto add = [&](Index at, const auto& contribution) {
+          Eigen::Map<Elements> to(dx + at, contribution.size());
+          if (target.fresh)
+            to = contribution;
+          else
+            to += contribution;
+        };
         for (Index i = 0; i < outer; ++i) {
-          for (Index j = 0; j < middle; ++j) {
-            T* to = dx + (i * middle + j) * inner;
-            for (Index k = 0; k < inner; ++k) to[k] = (target.fresh ? T(0) : to[k]) + factor * dy[i * inner + k];
+          if (inner == 1) {
+            add(i * middle, Elements::Constant(middle, factor * dy[i]));
+            continue;
           }
+          for (Index j = 0; j < middle; ++j)
+            add((i * middle + j) * inner, factor * Eigen::Map<const Elements>(dy + i * inner, inner));
         }
       },
       where);
