@@ -215,6 +215,7 @@ void Graph::backward(NodeId output, const TensorView* seed, Source where) {
     node.borrows = false;
     node.grad = nullptr;
   }
+  team_.dismiss();
 }
 
 TensorView Graph::grad(NodeId id, Source where) const {

@@ -1,7 +1,6 @@
 #include <autograd/gemm.h>
 
 #include <autograd/gemm_kernel.h>
-#include <autograd/parallel.h>
 
 #include <algorithm>
 #include <array>
@@ -182,7 +181,7 @@ Index group_rows(Index m) {
 }
 
 template <class T>
-void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, const Start<T>& start, T* c,
+void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, const Start<T>& start, T* c,
               Index c_row) {
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
@@ -199,7 +198,7 @@ void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, co
   const bool in_place = a.k == 1;
   const Index length = by_rows ? m : n, grain = !by_rows ? 2 * product.kernels.panel : in_place ? 1 : a.rows;
   const Index each = ((length + grain - 1) / grain + pieces - 1) / pieces * grain;
-  for_each_block((length + each - 1) / each, [&](Index block) {
+  team.for_each_block((length + each - 1) / each, [&](Index block) {
     const Index begin = block * each, end = std::min(begin + each, length);
     if (!by_rows) {
       product.run({0, m, begin, end});
@@ -214,10 +213,10 @@ void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, co
 }
 
 template <class T>
-void pack_rows(const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
+void pack_rows(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
                Index first) {
   Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
-  for_each_block(blocks, [&](Index block) {
+  team.for_each_block(blocks, [&](Index block) {
     const Index begin = rows * block / blocks, end = rows * (block + 1) / blocks;
     for (Index left = 0; left < columns; left += width) {
       const Index size = std::min(width, columns - left);
@@ -231,10 +230,10 @@ void pack_rows(const T* from, Index stride, Index rows, Index columns, Index wid
 }
 
 template <class T>
-void pack_transposed(const T* from, Index stride, Index rows, Index columns, Index width, T* to) {
+void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to) {
   Index groups = (columns + width - 1) / width;
   Index blocks = std::clamp<Index>(rows * columns / (4 * parallel_grain), 1, std::min<Index>(16, groups));
-  for_each_block(blocks, [&](Index block) {
+  team.for_each_block(blocks, [&](Index block) {
     for (Index group = groups * block / blocks; group < groups * (block + 1) / blocks; ++group) {
       Index size = std::min(width, columns - group * width);
       T* at = to + group * rows * width;
@@ -247,12 +246,12 @@ void pack_transposed(const T* from, Index stride, Index rows, Index columns, Ind
   });
 }
 
-#define UNROLL_INSTANTIATE(T)                                                                               \
-  template Index panel_columns<T>();                                                                        \
-  template Index group_rows<T>(Index);                                                                      \
-  template void multiply(Index, Index, Index, const Left<T>&, const Right<T>&, const Start<T>&, T*, Index); \
-  template void pack_rows(const T*, Index, Index, Index, Index, T*, Index, Index);                          \
-  template void pack_transposed(const T*, Index, Index, Index, Index, T*)
+#define UNROLL_INSTANTIATE(T)                                                                                      \
+  template Index panel_columns<T>();                                                                               \
+  template Index group_rows<T>(Index);                                                                             \
+  template void multiply(Team&, Index, Index, Index, const Left<T>&, const Right<T>&, const Start<T>&, T*, Index); \
+  template void pack_rows(Team&, const T*, Index, Index, Index, Index, T*, Index, Index);                          \
+  template void pack_transposed(Team&, const T*, Index, Index, Index, Index, T*)
 UNROLL_INSTANTIATE(float);
 UNROLL_INSTANTIATE(double);
 

@@ -7,7 +7,7 @@
 // call, in memory they allocate for it. Each element is summed in an order that depends on k alone, so results
 // are the same bits on any number of threads, for any number of rows, and however a factor is arranged.
 
-#include <autograd/shape.h>
+#include <autograd/parallel.h>
 
 namespace unroll::detail {
 
@@ -60,11 +60,11 @@ inline Index packed_size(Index rows, Index columns, Index width) {
 /// Arranges `rows` rows from `first` on in groups of `width` columns, of a whole with `capacity` rows: as a
 /// right-hand factor in panels, or, transposed, as a left-hand one.
 template <class T>
-void pack_rows(const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
+void pack_rows(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
                Index first = 0);
 /// The same with the transpose of from [columns, rows].
 template <class T>
-void pack_transposed(const T* from, Index stride, Index rows, Index columns, Index width, T* to);
+void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to);
 
 /// What pack_rows and pack_transposed made.
 template <class T>
@@ -78,6 +78,7 @@ Right<T> packed_right(const T* packed, Index capacity) {
 
 /// C = start + A B, with A [m, k], B [k, n] and C [m, n]. C may be the start.
 template <class T>
-void multiply(Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, const Start<T>& start, T* c, Index c_row);
+void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Right<T>& b, const Start<T>& start, T* c,
+              Index c_row);
 
 }  // namespace unroll::detail

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <autograd/parallel.h>
 #include <autograd/parameter.h>
 #include <autograd/plan.h>
 
@@ -143,6 +144,7 @@ class Graph {
   }
   const NodeLayout* layout(const Shape& shape) { return plans_.layout(Layout(shape)); }
   Plans& plans() { return plans_; }
+  Team& team() { return team_; }
   Arena& arena() { return arena_; }
   Factor& factor(NodeId id);
   /// Memory that lasts until the tape is cleared (or rewound).
@@ -223,6 +225,7 @@ class Graph {
   Arena arena_;
   BufferPool pool_;
   Plans plans_;
+  Team team_;
   std::vector<Node> nodes_;
   /// Open addressing, a power of two long: the node of every parameter used since the last clear.
   struct Binding {

@@ -1,7 +1,6 @@
 #include <autograd/loss.h>
 
 #include <autograd/elementwise.h>
-#include <autograd/parallel.h>
 #include <autograd/record.h>
 #include <autograd/reduce.h>
 
@@ -41,9 +40,9 @@ struct LogSumExp {
 Index rows_each(Index columns) { return std::max<Index>(1, detail::parallel_grain / std::max<Index>(columns, 1)); }
 
 template <class F>
-void for_each_row(Index rows, Index columns, F&& f) {
+void for_each_row(detail::Graph& graph, Index rows, Index columns, F&& f) {
   Index each = rows_each(columns);
-  detail::for_each_block((rows + each - 1) / each, [&](Index block) {
+  graph.team().for_each_block((rows + each - 1) / each, [&](Index block) {
     for (Index row = block * each; row < std::min(rows, (block + 1) * each); ++row) f(row);
   });
 }
@@ -53,15 +52,15 @@ void for_each_row(Index rows, Index columns, F&& f) {
 Var log_softmax(const Var& x, Source where) {
   return record(
       "log_softmax", {x}, x.shape(),
-      []<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
-        for_each_row(y.rows(), y.cols(), [&](Index row) {
+      [graph = x.graph()]<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
+        for_each_row(*graph, y.rows(), y.cols(), [&](Index row) {
           Row<T> from(values.row(row).data(), y.cols());
           MutableRow<T>(y.row(row).data(), y.cols()) = LogSumExp(from).log_softmax(from);
         });
       },
       []<class T>(Derivative<T>& d) {
         auto dx = d.dx(0);
-        for_each_row(dx.rows(), dx.cols(), [&](Index row) {
+        for_each_row(d.graph(), dx.rows(), dx.cols(), [&](Index row) {
           Row<T> y(d.y().row(row).data(), dx.cols()), dy(d.dy().row(row).data(), dx.cols());
           MutableRow<T>(dx.row(row).data(), dx.cols()) += dy - y.exp() * dy.sum();
         });
@@ -86,8 +85,9 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
   auto* sums = graph.array<LogSumExp>(static_cast<std::size_t>(rows));
   return record(
       "cross_entropy", {logits}, Shape{},
-      [=]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
-        for_each_row(rows, classes, [&](Index row) { sums[row] = LogSumExp(Row<T>(x.row(row).data(), classes)); });
+      [=, &graph]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
+        for_each_row(graph, rows, classes,
+                     [&](Index row) { sums[row] = LogSumExp(Row<T>(x.row(row).data(), classes)); });
         double sum = 0;
         for (Index row = 0; row < rows; ++row)
           sum += sums[row].log_sum - (static_cast<double>(x(row, target[row])) - sums[row].largest);
@@ -98,7 +98,7 @@ Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
         auto x = d.x(0);
         detail::GradTarget goal = d.graph().target(d.input(0));
         Index stride = x.outerStride();
-        for_each_row(rows, classes, [&](Index row) {
+        for_each_row(d.graph(), rows, classes, [&](Index row) {
           Row<T> from(x.row(row).data(), classes);
           MutableRow<T> dx(reinterpret_cast<T*>(goal.data) + row * stride, classes);
           auto share = sums[row].log_softmax(from).exp() * scale;

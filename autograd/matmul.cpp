@@ -2,7 +2,6 @@
 
 #include <autograd/elementwise.h>
 #include <autograd/gemm.h>
-#include <autograd/parallel.h>
 
 #include <algorithm>
 #include <cstring>
@@ -36,10 +35,10 @@ void add_to_rows(T* y, Index rows, Index columns, const T* addend, Index stride,
 
 /// sum (+)= the sum of the rows. Sums of 64 rows at a time, so that long sums lose few digits.
 template <class T>
-void sum_rows(T* sum, const T* dy, Index rows, Index columns) {
+void sum_rows(Team& team, T* sum, const T* dy, Index rows, Index columns) {
   constexpr Index width = 64, height = 64;
   Index blocks = rows * columns < parallel_grain ? 1 : (columns + width - 1) / width;
-  for_each_block(blocks, [&](Index block) {
+  team.for_each_block(blocks, [&](Index block) {
     Index begin = blocks == 1 ? 0 : block * width, end = blocks == 1 ? columns : std::min(begin + width, columns);
     for (Index left = begin; left < end; left += width) {
       Index n = std::min(width, end - left);
@@ -92,7 +91,7 @@ Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
     if (rows < few_rows || (factor.uses == 1 && rows < many_rows)) return right_in_place(w, stride);
     Index width = panel_columns<T>();
     auto* packed = static_cast<T*>(graph.allocate(packed_bytes<T>(k, n, width)));
-    pack_rows(w, stride, k, n, width, packed, k);
+    pack_rows(graph.team(), w, stride, k, n, width, packed, k);
     factor.packed = reinterpret_cast<std::byte*>(packed);
     factor.packed_at = graph.size();
   }
@@ -107,7 +106,7 @@ Right<T> backward_factor(Graph& graph, NodeId id) {
   WeightSweep& sweep = weight_sweep(graph, id);
   if (sweep.transposed == nullptr) {
     sweep.transposed = graph.pool().allocate(packed_bytes<T>(n, k, width));
-    pack_transposed(reinterpret_cast<const T*>(node.value), node.layout->row_stride(), n, k, width,
+    pack_transposed(graph.team(), reinterpret_cast<const T*>(node.value), node.layout->row_stride(), n, k, width,
                     reinterpret_cast<T*>(sweep.transposed));
   }
   return packed_right(reinterpret_cast<const T*>(sweep.transposed), n);
@@ -121,7 +120,7 @@ void flush(Graph& graph, NodeId id, WeightSweep& sweep) {
   Index k = weight.layout->shape[0], n = weight.layout->shape[1], stride = weight.layout->row_stride();
   GradTarget target = graph.target(id);
   T* dw = reinterpret_cast<T*>(target.data);
-  multiply(k, n, sweep.rows, packed_left(reinterpret_cast<const T*>(sweep.x), sweep.capacity, k),
+  multiply(graph.team(), k, n, sweep.rows, packed_left(reinterpret_cast<const T*>(sweep.x), sweep.capacity, k),
            packed_right(reinterpret_cast<const T*>(sweep.dy), sweep.capacity),
            target.fresh ? Start<T>{} : Start<T>{dw, stride}, dw, stride);
   sweep.rows = 0;
@@ -144,9 +143,10 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
   for (Index row = 0; row < rows;) {
     if (sweep.rows == sweep.capacity) flush<T>(graph, id, sweep);
     Index some = std::min(rows - row, sweep.capacity - sweep.rows);
-    pack_rows(x + row * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x), sweep.capacity,
-              sweep.rows);
-    pack_rows(dy + row * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy), sweep.capacity, sweep.rows);
+    pack_rows(graph.team(), x + row * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x),
+              sweep.capacity, sweep.rows);
+    pack_rows(graph.team(), dy + row * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy),
+              sweep.capacity, sweep.rows);
     sweep.rows += some;
     row += some;
   }
@@ -160,7 +160,7 @@ void product_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows)
     Right<T> wt = backward_factor<T>(graph, w);
     GradTarget target = graph.target(x);
     T* dx = reinterpret_cast<T*>(target.data);
-    multiply(rows, shape[0], shape[1], left_in_place(dy, shape[1], rows), wt,
+    multiply(graph.team(), rows, shape[0], shape[1], left_in_place(dy, shape[1], rows), wt,
              target.fresh ? Start<T>{} : Start<T>{dx, stride}, dx, stride);
   }
   if (graph.node(w).needs_grad) gather(graph, w, values<T>(graph, x), stride, dy, rows);
@@ -171,7 +171,7 @@ void addend_backward(Graph& graph, NodeId id, const T* dy, Index rows, Index col
   const Node& addend = graph.node(id);
   if (!addend.needs_grad) return;
   if (addend.count() != rows * columns) {
-    sum_rows(reinterpret_cast<T*>(graph.accumulator(id)), dy, rows, columns);
+    sum_rows(graph.team(), reinterpret_cast<T*>(graph.accumulator(id)), dy, rows, columns);
     return;
   }
   GradTarget target = graph.target(id);
@@ -307,7 +307,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
     }
     for (std::size_t i = 0; i < products; ++i) {
       const Node &a = graph->node(inputs[2 * i]), &b = graph->node(inputs[2 * i + 1]);
-      multiply(rows, columns, b.layout->shape[0],
+      multiply(graph->team(), rows, columns, b.layout->shape[0],
                left_in_place<T>(graph->value<T>(inputs[2 * i]), a.layout->row_stride(), rows),
                forward_factor<T>(*graph, inputs[2 * i + 1], rows), start, y, columns);
       start = {y, columns};

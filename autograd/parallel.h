@@ -5,6 +5,8 @@
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <memory>
+
 #if defined(__SANITIZE_THREAD__)
 #define UNROLL_THREAD_SANITIZER 1
 #elif defined(__has_feature)
@@ -13,50 +15,59 @@
 #define UNROLL_THREAD_SANITIZER 0
 #endif
 
-#if UNROLL_THREAD_SANITIZER
-#include <future>
-#endif
-
 namespace unroll::detail {
 
-/// Elements of an element-wise pass that are worth handing to another thread: some 4 microseconds, where handing them
-/// over and waiting takes 2.
+/// Elements of an element-wise pass that are worth handing to another thread: some 4 microseconds.
 inline constexpr Index parallel_grain = 1 << 11;
 
-/// The number of threads that for_each_block may use.
+/// The number of threads that work is shared among.
 inline Index threads() { return UNROLL_THREAD_SANITIZER ? 2 : tbb::this_task_arena::max_concurrency(); }
 
-/// Calls `f(block)` for every block, in parallel. How the work is cut into blocks must follow from the
-/// problem's shape alone, never from the number of threads: that makes results the same bits on any.
-/// The wait is isolated, so that a waiting thread takes no unrelated task.
+/// Threads that wait in a loop for the next of many short pieces of work. A step of a recurrent layer is a dozen
+/// operations of some microseconds each: waking a task for every one of them would take longer than what it saves.
+///
+/// The threads are oneTBB's, lent for as long as work keeps coming: after a short idle time, or `dismiss`, they are
+/// free for other tasks, and where none is free the caller does everything itself. One thread at a time may call.
+class Team {
+ public:
+  Team();
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  /// Calls `f(block)` for every block; `f` must not throw. How the work is cut into blocks must follow from the
+  /// problem's shape alone, unless no result depends on it: that makes results the same bits on any number of threads.
+  /// Every thread gets the same blocks each time, so that what they read stays in its core's cache.
+  template <class F>
+  void for_each_block(Index blocks, F&& f) {
+    if (blocks > 1 && threads() > 1) {
+      run(
+          blocks, [](void* what, Index block) { (*static_cast<std::remove_reference_t<F>*>(what))(block); },
+          const_cast<void*>(static_cast<const void*>(&f)));
+      return;
+    }
+    for (Index block = 0; block < blocks; ++block) f(block);
+  }
+  /// Lets the threads go.
+  void dismiss();
+
+ private:
+  using Call = void (*)(void* what, Index block);
+  void run(Index blocks, Call call, void* what);
+
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The same for a single long loop that comes without a tape, by oneTBB's own scheduling. The wait is isolated, so that
+/// a waiting thread takes no unrelated task.
 template <class F>
 void for_each_block(Index blocks, F&& f) {
-  if (blocks <= 1) {
-    if (blocks == 1) f(Index{0});
-    return;
-  }
-#if UNROLL_THREAD_SANITIZER
-  // oneTBB is not instrumented: two threads share the blocks instead, so that every race reported is ours.
-  auto second_half = std::async(std::launch::async, [&] {
-    for (Index block = blocks / 2; block < blocks; ++block) f(block);
-  });
-  for (Index block = 0; block < blocks / 2; ++block) f(block);
-  second_half.get();
-#else
-  if (threads() == 1) {
+  if (blocks <= 1 || UNROLL_THREAD_SANITIZER || threads() == 1) {  // oneTBB is not instrumented
     for (Index block = 0; block < blocks; ++block) f(block);
     return;
   }
-  // The static partitioner gives a thread the same blocks every time: what they read stays in its core's cache.
-  tbb::this_task_arena::isolate([&] {
-    tbb::parallel_for(
-        tbb::blocked_range<Index>(0, blocks, 1),
-        [&](const tbb::blocked_range<Index>& range) {
-          for (Index block = range.begin(); block < range.end(); ++block) f(block);
-        },
-        tbb::static_partitioner());
-  });
-#endif
+  tbb::this_task_arena::isolate([&] { tbb::parallel_for(Index{0}, blocks, f, tbb::static_partitioner()); });
 }
 
 }  // namespace unroll::detail

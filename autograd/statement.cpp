@@ -1,7 +1,6 @@
 #include <autograd/statement.h>
 
 #include <autograd/expression.h>
-#include <autograd/parallel.h>
 
 #include <algorithm>
 #include <cstring>
@@ -151,7 +150,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
   Blocks blocks(walk, 256);
   const std::size_t size = size_of(dtype);
   SmallArray<void*> starts(graph, n * static_cast<std::size_t>(blocks.count));
-  for_each_block(blocks.count, [&](Index block) {
+  graph.team().for_each_block(blocks.count, [&](Index block) {
     void** x = starts.data() + static_cast<std::size_t>(block) * n;
     for_each_tile(walk, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
       for (std::size_t k = 0; k < n; ++k) x[k] = advance(data[k], offset(k), size);
@@ -284,7 +283,7 @@ class StatementSweep {
     const Tile all = whole();
     const auto run_kernel = kernel();
     SmallArray<void*> starts(graph_, 2 * n_ * static_cast<std::size_t>(blocks.count));
-    for_each_block(blocks.count, [&](Index block) {
+    graph_.team().for_each_block(blocks.count, [&](Index block) {
       void** x = starts.data() + static_cast<std::size_t>(block) * 2 * n_;
       for_each_tile(*walk_, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
         for (std::size_t k = 0; k < n_; ++k) {

@@ -33,6 +33,7 @@ constexpr DType type_of = std::is_same_v<T, float> ? float32 : float64;
 template <class T>
 std::vector<std::vector<T>> products(Index m, Index n, Index k, const Tensor& a, const Tensor& b,
                                      const Start<T>& start) {
+  Team team;
   const Index panel = panel_columns<T>(), group = group_rows<T>(m), capacity = k + 3;
   auto size = [](Index elements) { return static_cast<std::size_t>(elements); };
   const T *A = a.data<T>(), *B = b.data<T>();
@@ -42,16 +43,16 @@ std::vector<std::vector<T>> products(Index m, Index n, Index k, const Tensor& a,
     for (Index i = 0; i < m; ++i) at[size(p * m + i)] = A[i * k + p];
   for (Index p = 0; p < k; ++p)
     for (Index j = 0; j < n; ++j) bt[size(j * k + p)] = B[p * n + j];
-  pack_rows(B, n, k, n, panel, right.data(), k);
-  pack_transposed(bt.data(), k, k, n, panel, from_transpose.data());
+  pack_rows(team, B, n, k, n, panel, right.data(), k);
+  pack_transposed(team, bt.data(), k, k, n, panel, from_transpose.data());
   const Index half = k / 2;
-  pack_rows(at.data(), m, half, m, group, left.data(), capacity);
-  pack_rows(at.data() + half * m, m, k - half, m, group, left.data(), capacity, half);
+  pack_rows(team, at.data(), m, half, m, group, left.data(), capacity);
+  pack_rows(team, at.data() + half * m, m, k - half, m, group, left.data(), capacity, half);
 
   std::vector<std::vector<T>> all;
   auto run = [&](const Left<T>& x, const Right<T>& y) {
     all.emplace_back(size(m * n), T(7));
-    multiply(m, n, k, x, y, start, all.back().data(), n);
+    multiply(team, m, n, k, x, y, start, all.back().data(), n);
   };
   run(left_in_place(A, k, m), right_in_place(B, n));
   run(left_in_place(A, k, m), packed_right(right.data(), k));
@@ -96,9 +97,10 @@ TEST_CASE("a row of a product does not depend on how many rows there are, nor on
   const Tensor a = random_tensor({m, k}, 1).to(float32), b = random_tensor({k, n}, 2).to(float32);
   auto product = [&](Index first, Index rows, std::size_t threads) {
     oneapi::tbb::global_control limit(oneapi::tbb::global_control::max_allowed_parallelism, threads);
+    Team team;
     std::vector<float> c(static_cast<std::size_t>(rows * n));
-    multiply<float>(rows, n, k, left_in_place(a.data<float>() + first * k, k, rows), right_in_place(b.data<float>(), n),
-                    {}, c.data(), n);
+    multiply<float>(team, rows, n, k, left_in_place(a.data<float>() + first * k, k, rows),
+                    right_in_place(b.data<float>(), n), {}, c.data(), n);
     return c;
   };
   const std::vector<float> whole = product(0, m, 2);
@@ -110,10 +112,12 @@ TEST_CASE("a row of a product does not depend on how many rows there are, nor on
 }
 
 TEST_CASE("a product with nothing to multiply is its start") {
+  Team team;
   std::vector<float> c(6, 7), start{1, 2, 3};
-  multiply<float>(2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3), {start.data(), 0},
-                  c.data(), 3);
+  multiply<float>(team, 2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3),
+                  {start.data(), 0}, c.data(), 3);
   CHECK(c == std::vector<float>{1, 2, 3, 1, 2, 3});
-  multiply<float>(2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3), {}, c.data(), 3);
+  multiply<float>(team, 2, 3, 0, left_in_place<float>(nullptr, 0, 2), right_in_place<float>(nullptr, 3), {}, c.data(),
+                  3);
   CHECK(c == std::vector<float>(6, 0));
 }

@@ -1,0 +1,129 @@
+#include <autograd/parallel.h>
+
+#include <oneapi/tbb/task_group.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+namespace unroll::detail {
+
+namespace {
+
+constexpr auto patience = std::chrono::microseconds(100);
+
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+}  // namespace
+
+/// Work comes in rounds. In each it is divided into as many shares as there are threads; every share is claimed once,
+/// by the thread it is meant for or by one that has nothing left to do, and the round ends when all are done. A share
+/// remembers the last round it was claimed in, so that a thread that comes late for a round can claim nothing of it,
+/// and reads what the round is about only after it has claimed something.
+struct Team::State {
+  struct alignas(64) Share {
+    std::atomic<std::uint64_t> claimed{0};
+    std::atomic<bool> has_helper{false};
+  };
+
+  explicit State(Index threads) : shares(static_cast<std::size_t>(threads)) {}
+
+  std::vector<Share> shares;
+  alignas(64) std::atomic<std::uint64_t> round{0};
+  Index blocks = 0;
+  Call call = nullptr;
+  void* what = nullptr;
+  alignas(64) std::atomic<std::uint64_t> done{0};
+  std::atomic<bool> dismissed{false};
+#if UNROLL_THREAD_SANITIZER
+  std::vector<std::thread> tasks;  // oneTBB is not instrumented
+#else
+  tbb::task_group tasks;
+#endif
+
+  /// Does what is left of a round, beginning with the share meant for this thread.
+  void work(std::uint64_t current, std::size_t own) {
+    const std::size_t n = shares.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t share = (own + i) % n;
+      std::uint64_t last = current - 1;
+      if (!shares[share].claimed.compare_exchange_strong(last, current, std::memory_order_acq_rel)) continue;
+      const auto end = blocks * static_cast<Index>(share + 1) / static_cast<Index>(n);
+      for (Index block = blocks * static_cast<Index>(share) / static_cast<Index>(n); block < end; ++block)
+        call(what, block);
+      done.fetch_add(1, std::memory_order_release);
+    }
+  }
+
+  void help(std::size_t own) {
+    std::uint64_t seen = 0;
+    auto since = std::chrono::steady_clock::now();
+    for (int spins = 0; !dismissed.load(std::memory_order_relaxed); ++spins) {
+      const std::uint64_t current = round.load(std::memory_order_acquire);
+      if (current != seen) {
+        work(current, own);
+        seen = current;
+        spins = 0;
+        since = {};
+      } else if (spins % 64 == 63) {
+        const auto now = std::chrono::steady_clock::now();
+        if (since == std::chrono::steady_clock::time_point{}) since = now;
+        if (now - since > patience) break;
+      }
+      pause();
+    }
+    shares[own].has_helper.store(false, std::memory_order_release);
+  }
+
+  void call_helpers() {
+    dismissed.store(false, std::memory_order_relaxed);
+    for (std::size_t own = 1; own < shares.size(); ++own) {
+      if (shares[own].has_helper.load(std::memory_order_acquire)) continue;
+      shares[own].has_helper.store(true, std::memory_order_relaxed);
+#if UNROLL_THREAD_SANITIZER
+      tasks.emplace_back([this, own] { help(own); });
+#else
+      tasks.run([this, own] { help(own); });
+#endif
+    }
+  }
+
+  ~State() {
+    dismissed = true;
+#if UNROLL_THREAD_SANITIZER
+    for (std::thread& task : tasks) task.join();
+#else
+    tasks.wait();
+#endif
+  }
+};
+
+Team::Team() = default;
+Team::~Team() = default;
+
+void Team::run(Index blocks, Call call, void* what) {
+  const auto n = static_cast<std::size_t>(threads());
+  if (state_ == nullptr || state_->shares.size() != n) state_ = std::make_unique<State>(static_cast<Index>(n));
+  State& state = *state_;
+  state.call_helpers();
+  state.blocks = blocks;
+  state.call = call;
+  state.what = what;
+  const std::uint64_t current = state.round.load(std::memory_order_relaxed) + 1;
+  state.round.store(current, std::memory_order_release);
+  state.work(current, 0);
+  while (state.done.load(std::memory_order_acquire) != current * n) pause();
+}
+
+void Team::dismiss() {
+  if (state_ != nullptr) state_->dismissed.store(true, std::memory_order_relaxed);
+}
+
+}  // namespace unroll::detail
