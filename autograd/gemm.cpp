@@ -20,6 +20,10 @@ constexpr Index private_cache = Index{3} << 19;
 // Multiplications that are worth a thread: some 5 microseconds.
 constexpr Index work_each = Index{1} << 19;
 
+// With no more groups than this, reading the right-hand factor from further away than that cache shows, unless it is
+// asked for this many rows ahead.
+constexpr Index few_groups = 4, rows_ahead = 32;
+
 /// The rows and panels of C that one thread computes.
 struct Piece {
   Index row_begin, row_end, column_begin, column_end;
@@ -34,6 +38,7 @@ struct Product {
   T* c;
   Index c_row;
   const Kernels<T>& kernels;
+  bool far;  ///< B does not fit in a private cache
 
   void run(const Piece& piece) const {
     Index blocks = (k + most_k - 1) / most_k, each = (k + blocks - 1) / blocks;
@@ -45,6 +50,7 @@ struct Product {
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.
   void run(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
     Tile<T> column = tile(top, piece.column_begin, p, size);
+    if (far && bottom - top <= few_groups * a.rows) column.ahead = rows_ahead;
     Index columns = piece.column_end - piece.column_begin;
     while (columns >= kernels.panel) {
       Index panels = bottom - top <= a.rows ? run_wide(column, bottom - top, columns) : 0;
@@ -54,6 +60,7 @@ struct Product {
         for (Index rows = bottom - top; rows > 0; rows -= a.rows) {
           kernels.narrow[std::min(a.rows, rows)](t);
           down(t);
+          t.ahead = 0;
         }
       }
       right(column, panels);
@@ -187,14 +194,15 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
   if (m == 0 || n == 0 || k == 0) return;
   // How the work is cut does not change a single bit, so here it may follow the number of threads.
   const Index pieces = std::clamp<Index>(m * n * k / work_each, 1, threads());
-  const Product<T> product{k, a, b, start, c, c_row, kernels<T>()};
+  const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache;
+  const Product<T> product{k, a, b, start, c, c_row, kernels<T>(), far};
   if (pieces == 1) {
     product.run({0, m, 0, n});
     return;
   }
   // By rows where every core can keep the whole right-hand factor: then it also has, from the step before, the rows
   // that element-wise statements, which are cut by rows, left in its cache.
-  const bool by_rows = m >= n || (m >= 8 * pieces && k * n * static_cast<Index>(sizeof(T)) <= private_cache);
+  const bool by_rows = m >= n || (m >= 8 * pieces && !far);
   const bool in_place = a.k == 1;
   const Index length = by_rows ? m : n, grain = !by_rows ? 2 * product.kernels.panel : in_place ? 1 : a.rows;
   const Index each = ((length + grain - 1) / grain + pieces - 1) / pieces * grain;
@@ -205,7 +213,7 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
     } else if (in_place) {
       const auto rows = left_in_place(a.data + begin * a.row, a.row, end - begin);
       const Start<T> from{start.data != nullptr ? start.data + begin * start.row : nullptr, start.row};
-      Product<T>{k, rows, b, from, c + begin * c_row, c_row, product.kernels}.run({0, end - begin, 0, n});
+      Product<T>{k, rows, b, from, c + begin * c_row, c_row, product.kernels, far}.run({0, end - begin, 0, n});
     } else {
       product.run({begin, end, 0, n});
     }

@@ -40,10 +40,11 @@ template <class T, int bytes, int rows, int panels>
   const T* a[(rows + 2) / 3];
   repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] = tile.a + 3 * q * tile.a_row; });
   const T* b = tile.b;
-  const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k;
+  const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k, ahead = tile.ahead * b_k;
   for (Index p = tile.k; p > 0; --p, b += b_k) {
     R right[registers];
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
+      __builtin_prefetch(b + ahead + column(j, b_panel));
       right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
     });
     repeat<rows>([&](auto i) __attribute__((always_inline)) {
