@@ -119,7 +119,9 @@ void Team::run(Index blocks, Call call, void* what) {
   const std::uint64_t current = state.round.load(std::memory_order_relaxed) + 1;
   state.round.store(current, std::memory_order_release);
   state.work(current, 0);
-  while (state.done.load(std::memory_order_acquire) != current * n) pause();
+  // On a busy machine the thread waited for may itself be waiting for a processor: this one's.
+  for (int spins = 0; state.done.load(std::memory_order_acquire) != current * n; ++spins)
+    spins < 1000 ? pause() : std::this_thread::yield();
 }
 
 void Team::dismiss() {

@@ -63,9 +63,12 @@ TEST_CASE("many teams at once share what threads there are") {
   std::vector<std::thread> users;
   for (std::size_t i = 0; i < 4; ++i) users.emplace_back(work, i);
   for (std::thread& user : users) user.join();
+  CHECK(std::accumulate(ok.begin(), ok.end(), 0) == 4);
+#if !UNROLL_THREAD_SANITIZER  // oneTBB is not instrumented
   // Inside tasks, which may be all that oneTBB has threads for.
   oneapi::tbb::parallel_for(std::size_t{4}, ok.size(), work);
   CHECK(std::accumulate(ok.begin(), ok.end(), 0) == 8);
+#endif
 }
 
 TEST_CASE("what one thread writes in a round, every thread reads in the next") {
