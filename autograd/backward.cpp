@@ -78,6 +78,10 @@ bool Graph::claim(NodeId region) {
 
 bool Graph::claim_base(Node& base) {
   bool fresh = true;
+  if (base.borrows) {  // from a sweep that an exception ended
+    base.borrows = false;
+    base.grad = nullptr;
+  }
   if (base.is_parameter) {
     auto* parameter = static_cast<Parameter*>(const_cast<void*>(base.payload));
     base.grad = static_cast<std::byte*>(parameter->claim_grad(fresh).raw());

@@ -158,7 +158,8 @@ void Graph::rewind_to(const Mark& mark, Source where) {
     plans_.tidy();
   } else {
     for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
-      if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter) pool_.release(nodes_[i].grad, nodes_[i].bytes());
+      if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter && !nodes_[i].borrows)
+        pool_.release(nodes_[i].grad, nodes_[i].bytes());
   }
   std::erase_if(factors_, [&](NodeId id) {
     if (id >= mark.nodes) return true;

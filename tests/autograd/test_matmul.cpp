@@ -199,6 +199,32 @@ TEST_CASE("an addend's gradient may be the sum's own, unless somebody else adds 
   }
 }
 
+TEST_CASE("a backward that an exception ends leaves nothing wrong behind for the next") {
+  bool throws = true;
+  Tape tape;
+  Var v = tape.variable(random_tensor({2, 1, 4}, 1)), a = tape.constant(random_tensor({1, 5}, 2)),
+      w = tape.constant(random_tensor({5, 4}, 3));
+  const Tape::Mark inputs = tape.mark();
+  Var x = v * 2, y = matmul(a, w) + x[1];
+  Var between = record(
+      "between", {v}, v.shape(), [](auto to, auto from) { to = from; },
+      [&throws](auto& d) {
+        if (throws) throw std::runtime_error("no");
+        d.add(0, d.dy());
+      });
+  Var loss = sum(tanh(y)) + sum(between);
+  CHECK_THROWS_AS(tape.backward(loss), std::runtime_error);
+  throws = false;
+  tape.backward(loss);
+  const Tensor value(y.value()), grad(v.grad());
+  for (Index j = 0; j < 4; ++j) {
+    const double t = std::tanh(value.at({0, j}));
+    CHECK(grad.at({1, 0, j}) == doctest::Approx(1 + 2 * (1 - t * t)));
+    CHECK(grad.at({0, 0, j}) == doctest::Approx(1));
+  }
+  tape.rewind_to(inputs);
+}
+
 TEST_CASE("a weight that changes between uses is used as it is") {
   Parameter W("W", random_tensor({6, 40}, 1).to(float32));
   const Tensor rows = random_tensor({8, 6}, 2).to(float32);
