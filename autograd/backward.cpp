@@ -82,7 +82,7 @@ bool Graph::claim_base(Node& base) {
     base.borrows = false;
     base.grad = nullptr;
   }
-  if (base.is_parameter) {
+  if (base.is_parameter && !dual_) {
     auto* parameter = static_cast<Parameter*>(const_cast<void*>(base.payload));
     base.grad = static_cast<std::byte*>(parameter->claim_grad(fresh).raw());
   } else if (base.grad == nullptr) {
@@ -174,7 +174,7 @@ std::byte* Graph::accumulator(NodeId id) {
 void Graph::start_sweep(NodeId output, const TensorView* seed) {
   const Node& y = nodes_[output];
   GradTarget to = target(output);
-  with_type(y.dtype, [&]<class T>(T) {
+  with_scalar(y.dtype, [&]<class T>(T) {
     if (seed == nullptr) {
       auto* dy = reinterpret_cast<T*>(to.data);
       *dy = to.fresh ? T(1) : *dy + T(1);

@@ -18,7 +18,7 @@ Var embedding(Tape& tape, const Argument& table, const Indices& ids, Source wher
   auto n = ids.size();
   auto* rows = graph.array<std::int32_t>(static_cast<std::size_t>(n));
   std::ranges::copy(ids.values(), rows);
-  return record(
+  return record<Duals>(
       "embedding", {weights}, ids.shape().insert(ids.shape().rank(), shape[1]),
       [=](auto y, auto from) {
         for (Index i = 0; i < n; ++i) y.row(i) = from.row(rows[i]);

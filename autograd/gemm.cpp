@@ -262,5 +262,6 @@ void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index 
   template void pack_transposed(Team&, const T*, Index, Index, Index, Index, T*)
 UNROLL_INSTANTIATE(float);
 UNROLL_INSTANTIATE(double);
+UNROLL_INSTANTIATE(Dual);
 
 }  // namespace unroll::detail

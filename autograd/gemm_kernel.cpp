@@ -92,6 +92,22 @@ struct Avx512 {
 };
 #endif
 
+/// Pairs (value, tangent) are for few and small products: plain loops.
+template <class T, int rows, int panels>
+struct Plain {
+  static void run(const Tile<T>& tile) {
+    constexpr Index panel = 128 / sizeof(T);
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < panels * panel; ++j) {
+        T sum{};
+        for (Index p = 0; p < tile.k; ++p)
+          sum += tile.a[i * tile.a_row + p * tile.a_k] * tile.b[j / panel * tile.b_panel + p * tile.b_k + j % panel];
+        if (tile.start != nullptr) sum += tile.start[i * tile.start_row + j];
+        tile.c[i * tile.c_row + j] = sum;
+      }
+  }
+};
+
 template <class T>
 const Kernels<T>& choose() {
 #ifdef __x86_64__
@@ -101,6 +117,12 @@ const Kernels<T>& choose() {
 #endif
   static constexpr Kernels<T> baseline = table<T, 16, 6, Baseline>();
   return baseline;
+}
+
+template <>
+const Kernels<Dual>& choose() {
+  static constexpr Kernels<Dual> plain = table<Dual, 64, 6, Plain>();
+  return plain;
 }
 
 }  // namespace
@@ -113,5 +135,6 @@ const Kernels<T>& kernels() {
 
 template const Kernels<float>& kernels();
 template const Kernels<double>& kernels();
+template const Kernels<Dual>& kernels();
 
 }  // namespace unroll::detail

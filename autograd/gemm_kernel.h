@@ -1,6 +1,6 @@
 #pragma once
 
-#include <autograd/shape.h>
+#include <autograd/dual.h>
 
 namespace unroll::detail {
 
@@ -40,5 +40,6 @@ const Kernels<T>& kernels();
 
 extern template const Kernels<float>& kernels();
 extern template const Kernels<double>& kernels();
+extern template const Kernels<Dual>& kernels();
 
 }  // namespace unroll::detail

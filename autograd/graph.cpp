@@ -31,8 +31,40 @@ NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType
   return id;
 }
 
+namespace {
+
+/// The values with tangents of 0.
+void make_dual(std::byte* to, const TensorView& from) {
+  const Shape& shape = from.shape();
+  auto* duals = reinterpret_cast<Dual*>(to);
+  // Copied to where the second half of the result will be, and spread from its beginning on.
+  with_type(from.dtype(), [&]<class T>(T) {
+    T* copied = reinterpret_cast<T*>(to + static_cast<std::size_t>(shape.count()) * (sizeof(Dual) - sizeof(T)));
+    copy(copied, Layout(shape), from.raw(), from.layout(), from.dtype());
+    for (Index i = 0; i < shape.count(); ++i) {
+      const T value = copied[i];
+      duals[i] = Dual(static_cast<double>(value));
+    }
+  });
+}
+
+}  // namespace
+
+TensorView Graph::shown(const TensorView& view, bool tangents) const {
+  if (view.dtype() != DType::dual) return view;
+  Layout layout = view.layout();
+  for (Index& stride : layout.strides) stride *= 2;
+  return {static_cast<const double*>(view.raw()) + (tangents ? 1 : 0), float64, layout};
+}
+
+void Graph::set_tangent(NodeId leaf, const TensorView& tangent) {
+  auto* duals = value<Dual>(leaf);
+  std::vector<double> values = tangent.to_vector();
+  for (std::size_t i = 0; i < values.size(); ++i) duals[i].tangent = values[i];
+}
+
 NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {
-  NodeId id = append(nullptr, layout(shape), dtype, where);
+  NodeId id = append(nullptr, layout(shape), dual_ ? DType::dual : dtype, where);
   nodes_[id].value = static_cast<std::byte*>(arena_.allocate(nodes_[id].bytes()));
   return id;
 }
@@ -40,7 +72,10 @@ NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {
 NodeId Graph::add_leaf(const TensorView& tensor, bool needs_grad, Source where) {
   NodeId id = add_leaf(tensor.shape(), tensor.dtype(), where);
   Node& node = nodes_[id];
-  copy(node.value, *node.layout, tensor.raw(), tensor.layout(), tensor.dtype());
+  if (dual_)
+    make_dual(node.value, tensor);
+  else
+    copy(node.value, *node.layout, tensor.raw(), tensor.layout(), tensor.dtype());
   node.needs_grad = node.keeps_grad = needs_grad && recording_;
   return id;
 }
@@ -79,9 +114,14 @@ NodeId Graph::bind(Parameter& parameter, Source where) {
     }
     return slot.node;
   }
-  NodeId id = append(nullptr, layout(parameter.shape()), parameter.dtype(), where);
+  NodeId id;
+  if (dual_) {
+    id = add_leaf(std::as_const(parameter).value(), true, where);
+  } else {
+    id = append(nullptr, layout(parameter.shape()), parameter.dtype(), where);
+    nodes_[id].value = static_cast<std::byte*>(const_cast<void*>(std::as_const(parameter).value().raw()));
+  }
   Node& node = nodes_[id];
-  node.value = static_cast<std::byte*>(const_cast<void*>(std::as_const(parameter).value().raw()));
   node.payload = &parameter;
   node.is_parameter = true;
   node.needs_grad = parameter.trainable() && recording_;

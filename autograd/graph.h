@@ -110,7 +110,8 @@ struct GradTarget {
 /// The tape's insides: nodes in creation order, their memory, and the sweep over them.
 class Graph {
  public:
-  explicit Graph(bool recording) : recording_(recording) {}
+  /// With `dual`, every leaf becomes a pair of value and tangent, whatever its tensor's type: see dual.h.
+  explicit Graph(bool recording, bool dual = false) : recording_(recording), dual_(dual) {}
 
   // --- Recording -----------------------------------------------------------------------------------
   /// The node behind a Var. Throws Error when it belongs to another tape or to a cleared one.
@@ -121,6 +122,8 @@ class Graph {
   /// A leaf that no gradient is wanted for and whose memory the caller is to fill.
   NodeId add_leaf(const Shape& shape, DType dtype, Source where);
   NodeId bind(Parameter& parameter, Source where);
+  /// On a dual tape: the values that a leaf's (or parameter's) tangents are to have; zeros until then.
+  void set_tangent(NodeId leaf, const TensorView& tangent);
   // Recording is counted in nanoseconds: a Source passed on the stack would cost two of them, so the functions below
   // have as many arguments as fit in registers.
 
@@ -179,7 +182,10 @@ class Graph {
     return *static_cast<const T*>(nodes_[id].payload);
   }
   TensorView view(NodeId id) const { return {nodes_[id].value, nodes_[id].dtype, *nodes_[id].layout}; }
+  /// What users see: of Duals, the values (or tangents) alone.
+  TensorView shown(const TensorView& view, bool tangents = false) const;
   bool recording() const { return recording_; }
+  bool dual() const { return dual_; }
 
   // --- Sweeping (backward.cpp) ------------------------------------------------------------------------
   void backward(NodeId output, const TensorView* seed, Source where);
@@ -239,7 +245,7 @@ class Graph {
   std::size_t binding_count_ = 0;
   std::uint32_t stamp_ = 1;
   std::uint32_t sweep_ = 0;
-  bool recording_;
+  bool recording_, dual_;
 };
 
 /// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (matmul.cpp).

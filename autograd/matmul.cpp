@@ -186,7 +186,7 @@ void affine_backward(Graph& graph, NodeId id) {
   auto inputs = node.input_ids();
   std::size_t products = graph.payload<AffinePayload>(id).products;
   Index rows = node.layout->rows(), columns = node.layout->shape.columns();
-  with_type(node.dtype, [&]<class T>(T) {
+  with_scalar(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
     for (std::size_t i = 0; i < products; ++i) product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
     for (NodeId addend : inputs.subspan(2 * products))
@@ -240,7 +240,7 @@ void finish_weight(Graph& graph, NodeId id) {
   Node& node = graph.node(id);
   WeightSweep& sweep = *node.weight;
   Index k = node.layout->shape[0], n = node.layout->shape[1];
-  with_type(node.dtype, [&]<class T>(T) {
+  with_scalar(node.dtype, [&]<class T>(T) {
     flush<T>(graph, id, sweep);
     if (sweep.transposed != nullptr) graph.pool().release(sweep.transposed, packed_bytes<T>(n, k, panel_columns<T>()));
     if (sweep.capacity != 0) {
@@ -263,7 +263,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   if (factors.size() + addends.size() > most)
     fail_at(where, "matmul: a sum of {} products and {} addends; split it into two statements", products,
             addends.size());
-  std::array<NodeId, most> inputs;
+  std::array<NodeId, most> inputs{};
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
   const NodeLayout* layout = product_layout(*graph, inputs[0], inputs[1], where);
   DType dtype = graph->node(inputs[0]).dtype;
@@ -292,7 +292,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   graph->keep(id, AffinePayload{products});
   graph->node(id).hands_on = handed_on(*graph, graph->node(id).input_ids(), factors.size(), layout);
   Index rows = layout->rows(), columns = layout->shape.columns();
-  with_type(dtype, [&]<class T>(T) {
+  with_scalar(dtype, [&]<class T>(T) {
     T* y = graph->value<T>(id);
     Start<T> start;
     for (NodeId input : std::span(inputs.data(), factors.size() + addends.size()).subspan(factors.size())) {

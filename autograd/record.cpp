@@ -18,4 +18,9 @@ NodeId start_record(const Operation& operation, std::span<const Argument> argume
   return graph->add(operation, {inputs, arguments.size()}, graph->layout(shape), where);
 }
 
+void fail_without_duals(const char* name, Source where) {
+  fail_at(where, "{}: recorded for float32 and float64 only, so it has no jvp or hvp; record it with record<Duals>",
+          name);
+}
+
 }  // namespace unroll::detail

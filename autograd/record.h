@@ -56,11 +56,23 @@ class Derivative {
   detail::NodeId id_;
 };
 
+/// The types of elements that an operation's forward and backward are compiled for.
+struct Reals {};  ///< float32 and float64
+struct Duals {};  ///< these, and the pairs of value and tangent that second derivatives are computed with (dual.h)
+
 namespace detail {
 
-template <class Backward>
+template <class Scalars, class F>
+void with_scalar_of(DType type, F&& f) {
+  if constexpr (std::is_same_v<Scalars, Duals>)
+    with_scalar(type, f);
+  else
+    with_type(type, f);
+}
+
+template <class Scalars, class Backward>
 void run_backward(Graph& graph, NodeId id) {
-  with_type(graph.node(id).dtype, [&]<class T>(T) {
+  with_scalar_of<Scalars>(graph.node(id).dtype, [&]<class T>(T) {
     Derivative<T> derivative(graph, id);
     graph.payload<Backward>(id)(derivative);
   });
@@ -68,6 +80,7 @@ void run_backward(Graph& graph, NodeId id) {
 
 NodeId start_record(const Operation& operation, std::span<const Argument> arguments, const Shape& shape, Graph*& graph,
                     NodeId* inputs, Source where);
+[[noreturn]] void fail_without_duals(const char* name, Source where);
 
 }  // namespace detail
 
@@ -76,16 +89,19 @@ NodeId start_record(const Operation& operation, std::span<const Argument> argume
 /// `forward(y, x...)` fills y; `backward(d)` adds to the gradients (see Derivative). Both are called with
 /// matrices of the inputs' type, so they are written with `auto`. What they capture is copied onto the tape
 /// and dropped without a destructor: plain values only, with memory from `Graph::array` where they must keep
-/// more. Throws Error when the inputs disagree in type or tape.
-template <class Forward, class Backward, std::size_t N>
+/// more. `record<Duals>` has second derivatives too, without another line, if both also compile for Dual: with
+/// `using std::exp;` before `exp(x)`, and sums accumulated in `Wide<T>`. Throws Error when the inputs disagree in type
+/// or tape, and on the tape of a jvp or hvp without Duals.
+template <class Scalars = Reals, class Forward, class Backward, std::size_t N>
 Var record(const char* name, const Argument (&inputs)[N], const Shape& shape, Forward&& forward, Backward backward,
            Source where = Source::here()) {
-  static const detail::Operation operation{name, detail::run_backward<Backward>};
+  static const detail::Operation operation{name, detail::run_backward<Scalars, Backward>};
   detail::Graph* graph = nullptr;
   detail::NodeId ids[N];
   detail::NodeId id = detail::start_record(operation, inputs, shape, graph, ids, where);
+  if (std::is_same_v<Scalars, Reals> && graph->node(id).dtype == DType::dual) detail::fail_without_duals(name, where);
   graph->keep(id, backward);
-  with_type(graph->node(id).dtype, [&]<class T>(T) {
+  detail::with_scalar_of<Scalars>(graph->node(id).dtype, [&]<class T>(T) {
     MatrixMap<T> y(graph->value<T>(id), shape.rows(), shape.columns(), Eigen::OuterStride<>(shape.columns()));
     [&]<std::size_t... K>(std::index_sequence<K...>) {
       forward(y, graph->view(ids[K]).template matrix<T>()...);

@@ -13,23 +13,23 @@ namespace {
 template <class T>
 using Vector = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-/// Sums the middle axis of [outer, middle, inner], in double, times `scale`. Columns go 32 at a time, so that
+/// Sums the middle axis of [outer, middle, inner], in double at least, times `scale`. Columns go 32 at a time, so that
 /// their double sums stay in registers or close to them.
 template <class T>
 void sum_middle(T* y, const T* x, Index outer, Index middle, Index inner, double scale) {
   if (inner == 1) {
     for (Index i = 0; i < outer; ++i)
-      y[i] = static_cast<T>(scale * Vector<T>(x + i * middle, middle).template cast<double>().sum());
+      y[i] = static_cast<T>(scale * Vector<T>(x + i * middle, middle).template cast<Wide<T>>().sum());
     return;
   }
   constexpr Index width = 32;
   for (Index i = 0; i < outer; ++i) {
     for (Index left = 0; left < inner; left += width) {
       Index n = std::min(width, inner - left);
-      std::array<double, width> sums{};
+      std::array<Wide<T>, width> sums{};
       for (Index j = 0; j < middle; ++j) {
         const T* row = x + (i * middle + j) * inner + left;
-        for (Index k = 0; k < n; ++k) sums[static_cast<std::size_t>(k)] += static_cast<double>(row[k]);
+        for (Index k = 0; k < n; ++k) sums[static_cast<std::size_t>(k)] += static_cast<Wide<T>>(row[k]);
       }
       for (Index k = 0; k < n; ++k) y[i * inner + left + k] = static_cast<T>(scale * sums[static_cast<std::size_t>(k)]);
     }
@@ -45,7 +45,7 @@ Var sum_neighbours(const Var& input, int first, int last, double scale, const ch
     (axis < first ? outer : axis <= last ? middle : inner) *= shape[axis];
     if (axis >= first && axis <= last) result = result.without(axis);
   }
-  return record(
+  return record<Duals>(
       name, {x}, result, [=](auto y, auto values) { sum_middle(y.data(), values.data(), outer, middle, inner, scale); },
       [=]<class T>(Derivative<T>& d) {
         const T* dy = d.dy().data();

@@ -14,18 +14,19 @@ namespace unroll {
 using Index = std::int64_t;
 
 /// The element types. A tensor's type is chosen at run time, so that a model is written once, without
-/// templates, and its gradients can be checked in double precision.
-enum class DType : std::uint8_t { float32, float64 };
+/// templates, and its gradients can be checked in double precision. `dual` is not for tensors: it is what the tapes of
+/// `jvp` and `hvp` compute with (see dual.h).
+enum class DType : std::uint8_t { float32, float64, dual };
 inline constexpr DType float32 = DType::float32;
 inline constexpr DType float64 = DType::float64;
 
-constexpr std::size_t size_of(DType type) { return type == float32 ? 4 : 8; }
-constexpr const char* name_of(DType type) { return type == float32 ? "float32" : "float64"; }
+constexpr std::size_t size_of(DType type) { return std::size_t{4} << static_cast<int>(type); }
+constexpr const char* name_of(DType type) { return type == float32 ? "float32" : type == float64 ? "float64" : "dual"; }
 
 template <class T>
 inline constexpr DType dtype_of = sizeof(T) == 4 ? float32 : float64;
 
-/// Calls `f(T{})` with T = float or double: the one place where a run-time type becomes a C++ type.
+/// Calls `f(T{})` with T = float or double: where a tensor's run-time type becomes a C++ type.
 template <class F>
 decltype(auto) with_type(DType type, F&& f) {
   return type == float32 ? f(float{}) : f(double{});

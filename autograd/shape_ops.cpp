@@ -142,7 +142,7 @@ void for_each_piece(Graph& graph, std::span<const NodeId> inputs, Pieces pieces,
 
 void concat_backward(Graph& graph, NodeId id) {
   auto pieces = graph.payload<Pieces>(id);
-  with_type(graph.node(id).dtype, [&]<class T>(T) {
+  with_scalar(graph.node(id).dtype, [&]<class T>(T) {
     MatrixMap<T> dy(reinterpret_cast<T*>(graph.node(id).grad), pieces.outer, pieces.columns,
                     Eigen::OuterStride<>(pieces.columns));
     for_each_piece<T>(graph, graph.node(id).input_ids(), pieces, [&](NodeId input, Index offset, Index width) {
@@ -172,7 +172,7 @@ Var join(std::span<const Var> parts, const Shape& shape, Pieces pieces, const ch
       fail_at(where, "{}: {} meets {}; convert one of them", function, dtype, graph.node(id).dtype);
   NodeId result = graph.add(concat_operation, inputs, graph.layout(shape), where);
   graph.keep(result, pieces);
-  with_type(dtype, [&]<class T>(T) {
+  with_scalar(dtype, [&]<class T>(T) {
     MatrixMap<T> y(graph.value<T>(result), pieces.outer, pieces.columns, Eigen::OuterStride<>(pieces.columns));
     for_each_piece<T>(graph, inputs, pieces, [&](NodeId input, Index offset, Index width) {
       y.middleCols(offset, width) =

@@ -133,7 +133,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
   keep_statement(graph, id, plan, {constants, statement.constants});
   if (walk.count == 0) return id;
 
-  auto kernel = statement.forward[dtype == float64][walk.unit_columns];
+  auto kernel = statement.forward[static_cast<int>(dtype)][walk.unit_columns];
   Tile whole{.rows = walk.rows(),
              .columns = walk.size[0],
              .x = data.data(),
@@ -223,7 +223,8 @@ class StatementSweep {
 
   void (*kernel() const)(const Tile&) {
     const Node& node = graph_.node(id_);
-    return reinterpret_cast<const Statement*>(node.operation)->backward[node.dtype == float64][walk_->unit_columns];
+    return reinterpret_cast<const Statement*>(node.operation)
+        ->backward[static_cast<int>(node.dtype)][walk_->unit_columns];
   }
   Tile whole() {
     return {.rows = walk_->rows(),
@@ -309,7 +310,7 @@ class StatementSweep {
     for (std::size_t k = 0; k < n_; ++k) {
       if (partial[k] == nullptr) continue;
       const Node& input = graph_.node(inputs_[k]);
-      with_type(input.dtype, [&]<class T>(T) {
+      with_scalar(input.dtype, [&]<class T>(T) {
         const T* sums = reinterpret_cast<const T*>(partial[k]);
         for (Index block = 0; block < blocks.count; ++block)
           add_into(static_cast<T*>(x_[n_ + k]), *input.layout, sums + block * input.count());

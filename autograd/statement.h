@@ -11,9 +11,9 @@
 namespace unroll {
 
 /// A few neighbouring elements that are computed together: 64 bytes, one AVX-512 register or several
-/// smaller ones. The operations of elementwise.h are written on these.
+/// smaller ones. The operations of elementwise.h are written on these. (Duals come one by one.)
 template <class T>
-using Packet = Eigen::Array<T, 64 / sizeof(T), 1>;
+using Packet = Eigen::Array<T, std::is_same_v<T, Dual> ? 1 : 64 / sizeof(T), 1>;
 
 /// Derivatives that are exactly 1, -1 or 0: multiplying by them costs nothing.
 struct One {};
@@ -136,12 +136,13 @@ struct Tile {
 struct Statement {
   Operation operation;
   std::size_t inputs, constants;
-  /// By type (float32, float64) and by whether every input's columns are neighbours.
-  void (*forward[2][2])(const Tile&);
-  void (*backward[2][2])(const Tile&);
+  /// By type and by whether every input's columns are neighbours.
+  void (*forward[3][2])(const Tile&);
+  void (*backward[3][2])(const Tile&);
 };
 
 /// The same number in every lane. (Eigen's Constant is stored lane by lane.)
+UNROLL_INLINE Packet<Dual> splat(Dual value) { return Packet<Dual>(value); }
 template <class T>
 UNROLL_INLINE Packet<T> splat(T value) {
   using Lanes [[gnu::vector_size(64), gnu::may_alias]] = T;
@@ -177,7 +178,7 @@ template <class Kernel, class T>
 struct Splats {
   Packet<T> values[Kernel::constants + 1];
   explicit Splats(const double* constants) {
-    for (int i = 0; i < Kernel::constants; ++i) values[i] = splat(static_cast<T>(constants[i]));
+    for (int i = 0; i < Kernel::constants; ++i) values[i] = splat(T(constants[i]));
   }
 };
 
@@ -271,9 +272,11 @@ inline constexpr Statement statement{{"element-wise", statement_backward},
                                      Kernel::inputs,
                                      Kernel::constants,
                                      {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
-                                      {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>}},
+                                      {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>},
+                                      {forward_tile<Kernel, Dual, false>, forward_tile<Kernel, Dual, false>}},
                                      {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
-                                      {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>}}};
+                                      {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>},
+                                      {backward_tile<Kernel, Dual, false>, backward_tile<Kernel, Dual, false>}}};
 
 /// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
 NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* inputs, const double* constants,

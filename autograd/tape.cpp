@@ -38,12 +38,12 @@ const detail::Node& Var::node() const {
 
 TensorView Var::value() const {
   node();
-  return graph_->view(id_);
+  return graph_->shown(graph_->view(id_));
 }
 
 TensorView Var::grad(Source where) const {
   node();
-  return graph_->grad(id_, where);
+  return graph_->shown(graph_->grad(id_, where));
 }
 
 Var Var::keep_grad() const {

@@ -180,7 +180,7 @@ void copy(void* to, const Layout& to_layout, const void* from, const Layout& fro
     std::memcpy(to, from, static_cast<std::size_t>(to_layout.shape.count()) * bytes);
     return;
   }
-  with_type(dtype, [&]<class T>(T) {
+  with_scalar(dtype, [&]<class T>(T) {
     auto* out = static_cast<T*>(to);
     const auto* in = static_cast<const T*>(from);
     if (to_layout.rowwise() && from_layout.rowwise()) {

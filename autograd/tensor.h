@@ -1,8 +1,6 @@
 #pragma once
 
-#include <autograd/shape.h>
-
-#include <Eigen/Core>
+#include <autograd/dual.h>
 
 #include <memory>
 #include <vector>

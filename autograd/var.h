@@ -22,7 +22,7 @@ class Var {
   int rank() const { return shape().rank(); }
   /// The size of an axis; negative axes count from the last. Throws Error when out of range.
   Index size(int axis, Source where = Source::here()) const { return shape()[shape().axis(axis, "size", where)]; }
-  DType dtype() const { return node().dtype; }
+  DType dtype() const { return node().dtype == float32 ? float32 : float64; }
   bool needs_grad() const { return node().needs_grad; }
 
   /// The numbers, until the tape is cleared.
