@@ -6,6 +6,7 @@
 #include <autograd/indices.h>
 #include <autograd/loss.h>
 #include <autograd/matmul.h>
+#include <autograd/normalize.h>
 #include <autograd/parameter.h>
 #include <autograd/random.h>
 #include <autograd/record.h>
@@ -13,5 +14,6 @@
 #include <autograd/safetensors.h>
 #include <autograd/shape.h>
 #include <autograd/shape_ops.h>
+#include <autograd/softmax.h>
 #include <autograd/tape.h>
 #include <autograd/tensor.h>

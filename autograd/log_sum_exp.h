@@ -22,11 +22,14 @@ struct LogSumExp {
     using std::log;
     if (T most = x.size() > 0 ? x.maxCoeff() : T(0); isfinite(most)) largest = Wide<T>(most);
     constexpr Index width = 128;
-    Eigen::Array<T, Eigen::Dynamic, 1, 0, width, 1> part;  // on the stack
+    T part[width];
+    const auto shift = splat(static_cast<T>(largest));
     Wide<T> sum = 0;
     for (Index k = 0; k < x.size(); k += width) {
-      part = (x.segment(k, std::min(width, x.size() - k)) - static_cast<T>(largest)).exp();
-      sum += wide_sum(part.data(), part.size());
+      const Index n = std::min(width, x.size() - k);
+      map_row(
+          part, true, n, [&](const auto& e) { return exp_to_zero(Packet<T>(e - shift)); }, x.data() + k);
+      sum += wide_sum(part, n);
     }
     log_sum = log(sum);
   }

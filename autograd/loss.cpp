@@ -49,25 +49,6 @@ void for_each_row(detail::Graph& graph, Index rows, Index columns, F&& f) {
 
 }  // namespace
 
-Var log_softmax(const Var& x, Source where) {
-  return record(
-      "log_softmax", {x}, x.shape(),
-      [graph = x.graph()]<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
-        for_each_row(*graph, y.rows(), y.cols(), [&](Index row) {
-          Row<T> from(values.row(row).data(), y.cols());
-          MutableRow<T>(y.row(row).data(), y.cols()) = LogSumExp(from).log_softmax(from);
-        });
-      },
-      []<class T>(Derivative<T>& d) {
-        auto dx = d.dx(0);
-        for_each_row(d.graph(), dx.rows(), dx.cols(), [&](Index row) {
-          Row<T> y(d.y().row(row).data(), dx.cols()), dy(d.dy().row(row).data(), dx.cols());
-          MutableRow<T>(dx.row(row).data(), dx.cols()) += dy - y.exp() * dy.sum();
-        });
-      },
-      where);
-}
-
 Var cross_entropy(const Var& logits, const Indices& targets, Source where) {
   const Shape shape = logits.shape();
   Index rows = shape.rows(), classes = shape.columns();

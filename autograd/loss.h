@@ -5,10 +5,6 @@
 
 namespace unroll {
 
-/// y_j = x_j - log sum_k exp(x_k), along the last axis. Stable for logits of any size: the largest is
-/// subtracted first. Entries of minus infinity have probability 0; a row of nothing else gives NaN.
-Var log_softmax(const Var& x, Source where = Source::here());
-
 /// The mean over all rows of -log softmax(logits)[target], a scalar: the negative log-likelihood, in nats.
 /// Log-softmax and its derivative (softmax - one-hot) in one stable operation; summed in double.
 ///

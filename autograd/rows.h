@@ -3,7 +3,7 @@
 // For operations along the last axis: a row as an array, sums of rows that lose nothing, rows shared among threads.
 // Not for users.
 
-#include <autograd/graph.h>
+#include <autograd/statement.h>
 
 #include <algorithm>
 
@@ -36,6 +36,37 @@ Wide<T> wide_sum(const T* x, Index n) {
 template <class T>
 Wide<T> wide_dot(const T* a, const T* b, Index n) {
   return wide_sum<T>(n, [=](Index k) { return Wide<T>(a[k]) * Wide<T>(b[k]); });
+}
+
+/// to_k (+)= f(x_k...), packet by packet. (Eigen's own loops compute the ends of a row by other instructions, and which
+/// elements those are depends on where in memory the row lies.)
+template <class T, class F, class... From>
+void map_row(T* to, bool fresh, Index n, F&& f, const From*... x) {
+  using P = Packet<T>;
+  constexpr Index width = P::SizeAtCompileTime;
+  Index at = 0;
+  for (; at + width <= n; at += width) {
+    const P y = f(P(Eigen::Map<const P>(x + at))...);
+    Eigen::Map<P> result(to + at);
+    result = fresh ? y : P(result + y);
+  }
+  if (const Index rest = n - at; rest > 0) {
+    const P y = f(load_part(x, at, 1, rest)...);
+    for (Index k = 0; k < rest; ++k) to[at + k] = fresh ? y[k] : to[at + k] + y[k];
+  }
+}
+
+/// e^x, 0 where it is less than the smallest normal number: Eigen's stops there, at minus infinity too.
+template <class P>
+P exp_to_zero(const P& x) {
+  using T = typename P::Scalar;
+  if constexpr (std::is_same_v<T, Dual>) {
+    return x.exp();
+  } else {
+    constexpr T lowest = std::is_same_v<T, float> ? T(-87.3365448) : T(-708.396418532264);
+    const P y = (x < splat(lowest)).select(P::Zero(), x.exp());
+    return (x == x).select(y, x);
+  }
 }
 
 /// Rows handled together: enough of them to be worth a thread.
