@@ -1,5 +1,7 @@
 #pragma once
 
+#include <autograd/check_gradient.h>
+#include <autograd/derivatives.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>

@@ -31,24 +31,18 @@ NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType
   return id;
 }
 
-namespace {
-
-/// The values with tangents of 0.
-void make_dual(std::byte* to, const TensorView& from) {
+void make_dual(Dual* to, const TensorView& from) {
   const Shape& shape = from.shape();
-  auto* duals = reinterpret_cast<Dual*>(to);
-  // Copied to where the second half of the result will be, and spread from its beginning on.
+  // Copied to the end of where the result will be, and spread from its beginning on.
   with_type(from.dtype(), [&]<class T>(T) {
-    T* copied = reinterpret_cast<T*>(to + static_cast<std::size_t>(shape.count()) * (sizeof(Dual) - sizeof(T)));
+    T* copied = reinterpret_cast<T*>(to + shape.count()) - shape.count();
     copy(copied, Layout(shape), from.raw(), from.layout(), from.dtype());
     for (Index i = 0; i < shape.count(); ++i) {
       const T value = copied[i];
-      duals[i] = Dual(static_cast<double>(value));
+      to[i] = Dual(static_cast<double>(value));
     }
   });
 }
-
-}  // namespace
 
 TensorView Graph::shown(const TensorView& view, bool tangents) const {
   if (view.dtype() != DType::dual) return view;
@@ -73,7 +67,7 @@ NodeId Graph::add_leaf(const TensorView& tensor, bool needs_grad, Source where) 
   NodeId id = add_leaf(tensor.shape(), tensor.dtype(), where);
   Node& node = nodes_[id];
   if (dual_)
-    make_dual(node.value, tensor);
+    make_dual(value<Dual>(id), tensor);
   else
     copy(node.value, *node.layout, tensor.raw(), tensor.layout(), tensor.dtype());
   node.needs_grad = node.keeps_grad = needs_grad && recording_;
@@ -198,7 +192,7 @@ void Graph::rewind_to(const Mark& mark, Source where) {
     plans_.tidy();
   } else {
     for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
-      if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter && !nodes_[i].borrows)
+      if (nodes_[i].grad != nullptr && (!nodes_[i].is_parameter || dual_) && !nodes_[i].borrows)
         pool_.release(nodes_[i].grad, nodes_[i].bytes());
   }
   std::erase_if(factors_, [&](NodeId id) {

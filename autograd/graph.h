@@ -189,6 +189,8 @@ class Graph {
 
   // --- Sweeping (backward.cpp) ------------------------------------------------------------------------
   void backward(NodeId output, const TensorView* seed, Source where);
+  /// The gradients of these alone; nothing that outlives the call changes.
+  std::vector<Tensor> gradients(NodeId output, const TensorView* seed, std::span<const NodeId> wanted, Source where);
   /// Memory for a contribution to a node's gradient, laid out like its value.
   GradTarget target(NodeId id);
   /// The same, always initialised: to be added to.
@@ -219,6 +221,8 @@ class Graph {
  private:
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
+  void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;
+  void sweep(NodeId output, const TensorView* seed);
   void start_sweep(NodeId output, const TensorView* seed);
   bool can_borrow(NodeId region) const;
   bool borrow(Node& base);
@@ -246,7 +250,11 @@ class Graph {
   std::uint32_t stamp_ = 1;
   std::uint32_t sweep_ = 0;
   bool recording_, dual_;
+  bool for_list_ = false;  ///< the sweep is one of `gradients`
 };
+
+/// Values with tangents of 0.
+void make_dual(Dual* to, const TensorView& from);
 
 /// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (matmul.cpp).
 void finish_weight(Graph& graph, NodeId id);

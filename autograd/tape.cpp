@@ -29,6 +29,25 @@ void Tape::backward(const Var& y, const TensorView& seed, Source where) {
   graph_->backward(graph_->check(y, "backward", where), &seed, where);
 }
 
+namespace {
+
+std::vector<Tensor> gradients(detail::Graph& graph, const Var& y, const TensorView* seed, std::span<const Var> wrt,
+                              Source where) {
+  std::vector<detail::NodeId> ids;
+  for (const Var& x : wrt) ids.push_back(graph.check(x, "gradients", where));
+  return graph.gradients(graph.check(y, "gradients", where), seed, ids, where);
+}
+
+}  // namespace
+
+std::vector<Tensor> Tape::gradients(const Var& loss, std::span<const Var> wrt, Source where) {
+  return unroll::gradients(*graph_, loss, nullptr, wrt, where);
+}
+
+std::vector<Tensor> Tape::gradients(const Var& y, const TensorView& seed, std::span<const Var> wrt, Source where) {
+  return unroll::gradients(*graph_, y, &seed, wrt, where);
+}
+
 void Tape::clear() { graph_->clear(); }
 
 const detail::Node& Var::node() const {

@@ -23,6 +23,9 @@ class Tape {
   /// A tape for inference: computes the same values, records nothing that only a gradient would need.
   static Tape inference() { return Tape(false); }
 
+  /// For derivatives.h: a tape that computes with pairs of value and tangent.
+  static Tape dual(bool recording) { return Tape(recording, true); }
+
   /// A value that no gradient is wanted for: an input, a mask. The tensor is copied.
   Var constant(const TensorView& tensor, Source where = Source::here());
   /// A value whose gradient is kept: `x.grad()` after `backward`.
@@ -36,6 +39,13 @@ class Tape {
   void backward(const Var& loss, Source where = Source::here());
   /// The vector-Jacobian product: the same for a `y` of any shape, given dL/dy of that shape.
   void backward(const Var& y, const TensorView& seed, Source where = Source::here());
+
+  /// dL/dx for each x of a list (parameters by `use`), and nothing else: no parameter's or variable's own gradient
+  /// changes, and only what leads to the list is swept. Zeros where the value does not depend on x. A view shares its
+  /// gradient with the value it looks at. Throws Error like `backward`, and for an x that needs no gradient.
+  std::vector<Tensor> gradients(const Var& loss, std::span<const Var> wrt, Source where = Source::here());
+  std::vector<Tensor> gradients(const Var& y, const TensorView& seed, std::span<const Var> wrt,
+                                Source where = Source::here());
 
   /// Forgets every value, keeps the memory. Vars of before are refused from then on.
   void clear();
@@ -56,7 +66,7 @@ class Tape {
   detail::Graph& graph() { return *graph_; }
 
  private:
-  explicit Tape(bool recording) : graph_(std::make_unique<detail::Graph>(recording)) {}
+  explicit Tape(bool recording, bool dual = false) : graph_(std::make_unique<detail::Graph>(recording, dual)) {}
   std::unique_ptr<detail::Graph> graph_;
 };
 
