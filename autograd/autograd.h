@@ -1,6 +1,7 @@
 #pragma once
 
 #include <autograd/check_gradient.h>
+#include <autograd/checkpoint.h>
 #include <autograd/derivatives.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>

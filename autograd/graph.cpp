@@ -57,6 +57,14 @@ void Graph::set_tangent(NodeId leaf, const TensorView& tangent) {
   for (std::size_t i = 0; i < values.size(); ++i) duals[i].tangent = values[i];
 }
 
+void Graph::draws_from(Generator& generator) {
+  if (!draws_.again.empty()) {
+    generator = draws_.again.front().before;
+    draws_.again = draws_.again.subspan(1);
+  }
+  if (draws_.noting > 0) draws_.noted.push_back({&generator, generator});
+}
+
 NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {
   NodeId id = append(nullptr, layout(shape), dual_ ? DType::dual : dtype, where);
   nodes_[id].value = static_cast<std::byte*>(arena_.allocate(nodes_[id].bytes()));

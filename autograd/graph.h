@@ -3,6 +3,7 @@
 #include <autograd/parallel.h>
 #include <autograd/parameter.h>
 #include <autograd/plan.h>
+#include <autograd/random.h>
 
 #include <span>
 #include <type_traits>
@@ -16,6 +17,8 @@ namespace unroll::detail {
 
 using NodeId = std::uint32_t;
 inline constexpr NodeId no_node = ~NodeId{0};
+/// In place of the view that claimed a part: a view that is no longer on the tape, and had filled it.
+inline constexpr NodeId filled = no_node - 1;
 
 class Graph;
 
@@ -40,7 +43,7 @@ struct Split {
   std::ptrdiff_t offset;
   int axis;
   Index parts;
-  NodeId* owner;  ///< for each part the view that claimed it, or no_node
+  NodeId* owner;  ///< for each part the view that claimed it; `filled`; or no_node
 };
 
 /// A view that is one of the equal parts of its parent along an axis: what `chunk` and `v[t]` give.
@@ -107,6 +110,19 @@ struct GradTarget {
   bool fresh;
 };
 
+/// Where generators stood when a checkpoint drew from them.
+struct Draw {
+  Generator* generator;
+  Generator before;
+};
+
+/// The draws of the checkpoints that are being recorded, and those that are being repeated.
+struct Draws {
+  std::vector<Draw> noted;
+  int noting = 0;               ///< how many checkpoints are
+  std::span<const Draw> again;  ///< still to come in a repetition
+};
+
 /// The tape's insides: nodes in creation order, their memory, and the sweep over them.
 class Graph {
  public:
@@ -148,6 +164,7 @@ class Graph {
   const NodeLayout* layout(const Shape& shape) { return plans_.layout(Layout(shape)); }
   Plans& plans() { return plans_; }
   Team& team() { return team_; }
+  Draws& draws() { return draws_; }
   Arena& arena() { return arena_; }
   Factor& factor(NodeId id);
   /// Memory that lasts until the tape is cleared (or rewound).
@@ -186,6 +203,9 @@ class Graph {
   TensorView shown(const TensorView& view, bool tangents = false) const;
   bool recording() const { return recording_; }
   bool dual() const { return dual_; }
+  /// To be called before random numbers are drawn from a generator: when a checkpoint runs again, it is set back to
+  /// where it stood the first time.
+  void draws_from(Generator& generator);
 
   // --- Sweeping (backward.cpp) ------------------------------------------------------------------------
   void backward(NodeId output, const TensorView* seed, Source where);
@@ -200,6 +220,8 @@ class Graph {
   /// Gradient-time memory that is given back during the sweep.
   BufferPool& pool() { return pool_; }
   bool current(const Node& node) const { return node.sweep == sweep_; }
+  /// The sweep over the nodes from the last to `first`, which have just been recorded by a backward.
+  void sweep_down_to(NodeId first);
   /// The node, with what an earlier sweep left in it forgotten.
   Node& touch(NodeId id);
 
@@ -223,6 +245,8 @@ class Graph {
   std::byte* grad_memory(const Node& node) const;
   void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;
   void sweep(NodeId output, const TensorView* seed);
+  void sweep(NodeId last, NodeId first);
+  void let_go(NodeId part);
   void start_sweep(NodeId output, const TensorView* seed);
   bool can_borrow(NodeId region) const;
   bool borrow(Node& base);
@@ -251,6 +275,7 @@ class Graph {
   std::uint32_t sweep_ = 0;
   bool recording_, dual_;
   bool for_list_ = false;  ///< the sweep is one of `gradients`
+  Draws draws_;
 };
 
 /// Values with tangents of 0.
