@@ -192,17 +192,26 @@ struct Result {
   Shape shape;
   DType dtype;
   std::byte* value;
+  std::size_t same_as;  ///< the first output that is this value
   bool older, needs_grad;
 };
 
-Result take(Graph& graph, const Var& output, NodeId first, Source where) {
-  NodeId id = graph.check(output, "checkpoint", where);
-  const Node& node = graph.node(id);
-  Result result{node.layout->shape, node.dtype, nullptr, id < first, node.needs_grad};
-  if (result.older) return result;
-  result.value = graph.pool().allocate(node.bytes());
-  copy(result.value, Layout(result.shape), node.value, *node.layout, node.dtype);
-  return result;
+void take(Graph& graph, const Var* outputs, NodeId first, std::span<Result> results, Source where) {
+  constexpr std::size_t not_yet = ~std::size_t{0};
+  const std::size_t recorded = graph.size() - first;
+  std::span<std::size_t> taken(graph.array<std::size_t>(recorded), recorded);
+  std::ranges::fill(taken, not_yet);
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    NodeId id = graph.check(outputs[k], "checkpoint", where);
+    const Node& node = graph.node(id);
+    Result& result = results[k] = {node.layout->shape, node.dtype, nullptr, k, id < first, node.needs_grad};
+    if (result.older) continue;
+    if (taken[id - first] == not_yet) taken[id - first] = k;
+    result.same_as = taken[id - first];
+    if (result.same_as < k) continue;
+    result.value = graph.pool().allocate(node.bytes());
+    copy(result.value, Layout(result.shape), node.value, *node.layout, node.dtype);
+  }
 }
 
 }  // namespace
@@ -214,7 +223,7 @@ void checkpoint(Graph& graph, const Segment& segment, const Var* inputs, Var* ou
   const auto first = static_cast<NodeId>(graph.size());
   const FirstRun run(graph, segment, inputs, outputs);
   Listed<Result> results(graph, n);
-  for (std::size_t k = 0; k < n; ++k) results.items()[k] = take(graph, outputs[k], first, where);
+  take(graph, outputs, first, results.items(), where);
   const Listed<NodeId> older(graph, older_inputs(graph, first));
   const Listed<const Parameter*> parameters(graph, new_parameters(graph, first));
   graph.rewind_to(mark, where);
@@ -238,6 +247,10 @@ void checkpoint(Graph& graph, const Segment& segment, const Var* inputs, Var* ou
   for (std::size_t k = 0; k < n; ++k) {
     const Result& result = results.items()[k];
     if (result.older) continue;
+    if (result.same_as < k) {
+      outputs[k] = outputs[result.same_as];
+      continue;
+    }
     NodeId id;
     if (result.needs_grad) {
       id = graph.add(output_operation, {&anchor, 1}, graph.layout(result.shape), where);
