@@ -5,7 +5,7 @@
 // anything yet: the first contribution is written, later ones are added, and equal parts that nothing
 // reached are set to zero only when the whole is read.
 
-#include <autograd/graph.h>
+#include <autograd/watch.h>
 
 #include <algorithm>
 #include <cstring>
@@ -219,17 +219,29 @@ void Graph::sweep(NodeId output, const TensorView* seed) {
 void Graph::sweep(NodeId last, NodeId first) {
   for (NodeId id = last + 1; id-- > first;) {
     if (!current(nodes_[id])) continue;
-    if (nodes_[id].weight != nullptr) finish_weight(*this, id);
+    if (nodes_[id].weight != nullptr) finish(id);
     if (!nodes_[id].is_base(id) || nodes_[id].state == GradState::none) continue;
     complete(id);
     if (nodes_[id].operation == nullptr) continue;
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->begin();
     nodes_[id].operation->backward(*this, id);
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->swept(*this, id);
     Node& node = nodes_[id];  // which may have moved
     if (node.keeps_grad) continue;
     if (!node.borrows && node.grad != nullptr) pool_.release(node.grad, node.bytes());
     node.borrows = false;
     node.grad = nullptr;
   }
+}
+
+void Graph::finish(NodeId weight) {
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->begin();
+  finish_weight(*this, weight);
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->finished_weight(*this, weight);
 }
 
 /// Before a view goes that has claimed a part of an older value's gradient.

@@ -5,6 +5,7 @@
 #include <autograd/plan.h>
 #include <autograd/random.h>
 
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -21,12 +22,15 @@ inline constexpr NodeId no_node = ~NodeId{0};
 inline constexpr NodeId filled = no_node - 1;
 
 class Graph;
+class Watch;
 
 /// What the nodes of one operation have in common.
 struct Operation {
   const char* name;
   /// Adds dL/d(input) to the gradient of every input that needs one. Null for leaves and views.
   void (*backward)(Graph&, NodeId);
+  /// For profiles: the floating-point operations of one call, forward or backward. Null where nobody counts them.
+  double (*flops)(const Graph&, NodeId, std::span<const NodeId> inputs, bool backward) = nullptr;
 };
 
 /// What is in a node's gradient during a sweep. The first contribution to a region is written, the
@@ -127,7 +131,8 @@ struct Draws {
 class Graph {
  public:
   /// With `dual`, every leaf becomes a pair of value and tangent, whatever its tensor's type: see dual.h.
-  explicit Graph(bool recording, bool dual = false) : recording_(recording), dual_(dual) {}
+  explicit Graph(bool recording, bool dual = false);
+  ~Graph();
 
   // --- Recording -----------------------------------------------------------------------------------
   /// The node behind a Var. Throws Error when it belongs to another tape or to a cleared one.
@@ -188,6 +193,15 @@ class Graph {
   };
   Scratch scratch() { return Scratch(arena_); }
 
+  /// To be called when a node's value has been computed: see watch.h.
+  void computed(NodeId id, std::span<const NodeId> inputs) {
+    if (watch_ != nullptr) [[unlikely]]
+      note_computed(id, inputs);
+  }
+  Watch& watch();
+  /// Nobody is watching any more.
+  void unwatch();
+
   Node& node(NodeId id) { return nodes_[id]; }
   const Node& node(NodeId id) const { return nodes_[id]; }
   template <class T>
@@ -241,11 +255,13 @@ class Graph {
   }
 
  private:
+  void note_computed(NodeId id, std::span<const NodeId> inputs);
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
   void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;
   void sweep(NodeId output, const TensorView* seed);
   void sweep(NodeId last, NodeId first);
+  void finish(NodeId weight);
   void let_go(NodeId part);
   void start_sweep(NodeId output, const TensorView* seed);
   bool can_borrow(NodeId region) const;
@@ -276,6 +292,7 @@ class Graph {
   bool recording_, dual_;
   bool for_list_ = false;  ///< the sweep is one of `gradients`
   Draws draws_;
+  std::unique_ptr<Watch> watch_;
 };
 
 /// Values with tangents of 0.

@@ -215,7 +215,20 @@ void affine_backward(Graph& graph, NodeId id) {
   });
 }
 
-constexpr Operation affine{"matmul", affine_backward};
+double affine_flops(const Graph& graph, NodeId id, std::span<const NodeId> inputs, bool backward) {
+  const Shape& y = graph.node(id).layout->shape;
+  double flops = 0;
+  for (std::size_t i = 0; i + 1 < inputs.size(); i += 2) {
+    const Node &a = graph.node(inputs[i]), &b = graph.node(inputs[i + 1]);
+    bool addends = b.layout->shape.rank() != 2 || a.layout->shape.columns() != b.layout->shape[0];
+    if (addends || a.layout->rows() != y.rows()) break;
+    double products = backward ? (a.needs_grad ? 1 : 0) + (b.needs_grad ? 1 : 0) : 1;
+    flops += 2.0 * static_cast<double>(y.count()) * static_cast<double>(b.layout->shape[0]) * products;
+  }
+  return flops;
+}
+
+constexpr Operation affine{"matmul", affine_backward, affine_flops};
 
 /// The layout of a product, after checks.
 const NodeLayout* product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
@@ -340,6 +353,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
       start = {y, columns};
     }
   });
+  graph->computed(id, {inputs.data(), factors.size() + addends.size()});
   return graph->var(id);
 }
 
