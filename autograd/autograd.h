@@ -7,6 +7,7 @@
 #include <autograd/embedding.h>
 #include <autograd/error.h>
 #include <autograd/indices.h>
+#include <autograd/linear_algebra.h>
 #include <autograd/loss.h>
 #include <autograd/matmul.h>
 #include <autograd/parameter.h>

@@ -2,6 +2,7 @@
 
 #include <autograd/elementwise.h>
 #include <autograd/gemm.h>
+#include <autograd/linear_algebra.h>
 
 #include <algorithm>
 #include <cstring>
@@ -230,20 +231,16 @@ double affine_flops(const Graph& graph, NodeId id, std::span<const NodeId> input
 
 constexpr Operation affine{"matmul", affine_backward, affine_flops};
 
-/// The layout of a product, after checks.
-const NodeLayout* product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
+/// The layout of a product, after checks; the distance is 1 where b is not a matrix: see linear_algebra.h.
+Derived product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
   const Node &a = graph.node(a_id), &b = graph.node(b_id);
   if (a.dtype != b.dtype) fail_at(where, "matmul: a is {} and b is {}; convert one of them", a.dtype, b.dtype);
   constexpr std::uintptr_t product = ~std::uintptr_t{0};
   auto make = [&] {
     const Shape &left = a.layout->shape, &right = b.layout->shape;
-    if (right.rank() != 2 || left.rank() < 1)
-      fail_at(where, "matmul: a is {} and b is {}; b must be a matrix, and a have at least one axis", left, right);
-    if (left.columns() != right[0])
-      fail_at(where, "matmul: a is {} and b is {}; a's columns must equal b's rows", left, right);
-    return Derived{graph.layout(left.with(left.rank() - 1, right[1]))};
+    return Derived{graph.layout(product_shape(left, right, where)), right.rank() != 2};
   };
-  return graph.plans().derived(a.layout, reinterpret_cast<std::uintptr_t>(b.layout), product, make).layout;
+  return graph.plans().derived(a.layout, reinterpret_cast<std::uintptr_t>(b.layout), product, make);
 }
 
 /// True when an addend can be added row by row to a product of this shape.
@@ -254,7 +251,30 @@ bool adds_by_rows(const Node& addend, const NodeLayout* product) {
   return own.rank() == 1 && own[0] == shape.columns() && addend.layout->contiguous();
 }
 
-Var plus(const Var& a, const Var& b, Source where) { return Var(a + b, where); }
+/// A sum whose terms only broadcasting brings together, or that holds products with something else than a matrix.
+Var sum_apart(Graph& graph, std::span<const NodeId> inputs, std::size_t products, Source where) {
+  std::array<const NodeLayout*, 16> layouts{};
+  const std::size_t terms = inputs.size() - products;
+  for (std::size_t i = 0; i < terms; ++i)
+    layouts[i] = i < products ? product_layout(graph, inputs[2 * i], inputs[2 * i + 1], where).layout
+                              : graph.node(inputs[products + i]).layout;
+  Shape shape = layouts[0]->shape;
+  for (std::size_t i = 1; i < terms; ++i) shape = broadcast(shape, layouts[i]->shape, "matmul's addend", where);
+
+  Var sum;
+  for (std::size_t i = 0; i < terms; ++i) {
+    Var term;
+    if (i >= products) {
+      term = graph.var(inputs[products + i]);
+    } else {
+      const Var a = graph.var(inputs[2 * i]), b = graph.var(inputs[2 * i + 1]);
+      term = b.rank() == 2 ? Var(matmul(a, b, where), where)
+                           : graph.var(record_batches(graph, inputs[2 * i], inputs[2 * i + 1], layouts[i], where));
+    }
+    sum = i == 0 ? term : Var(sum + term, where);
+  }
+  return sum;
+}
 
 /// The addend to whose gradient dy is added as it is, and that shares no memory with another input.
 NodeId handed_on(const Graph& graph, std::span<const NodeId> inputs, std::size_t first_addend,
@@ -305,27 +325,23 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
             addends.size());
   std::array<NodeId, most> inputs{};
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
-  const NodeLayout* layout = product_layout(*graph, inputs[0], inputs[1], where);
+  const Derived first = product_layout(*graph, inputs[0], inputs[1], where);
+  const NodeLayout* layout = first.layout;
   DType dtype = graph->node(inputs[0]).dtype;
-  bool in_place = true;
-  for (std::size_t i = 1; i < products; ++i)
-    in_place &= product_layout(*graph, inputs[2 * i], inputs[2 * i + 1], where) == layout;
+  bool in_place = first.distance == 0;
+  for (std::size_t i = 1; i < products; ++i) {
+    const Derived next = product_layout(*graph, inputs[2 * i], inputs[2 * i + 1], where);
+    in_place &= next.layout == layout && next.distance == 0;
+    if (graph->node(inputs[2 * i]).dtype != dtype)
+      fail_at(where, "matmul: one product is {} and another {}; convert one", dtype, graph->node(inputs[2 * i]).dtype);
+  }
   for (std::size_t i = 0; i < addends.size(); ++i) {
     NodeId id = inputs[factors.size() + i] = addends[i].bind(*graph, "matmul", where);
-    if (!adds_by_rows(graph->node(id), layout)) {
-      in_place = false;
-      broadcast(layout->shape, graph->node(id).layout->shape, "matmul's addend", where);
-    }
+    in_place &= adds_by_rows(graph->node(id), layout);
     if (graph->node(id).dtype != dtype)
       fail_at(where, "matmul: the product is {} and what is added {}; convert one", dtype, graph->node(id).dtype);
   }
-  if (!in_place) {  // shapes that only broadcasting brings together
-    Var sum = record_affine(factors.first(2), {}, where);
-    for (std::size_t i = 1; i < products; ++i)
-      sum = plus(sum, record_affine(factors.subspan(2 * i, 2), {}, where), where);
-    for (std::size_t i = 0; i < addends.size(); ++i) sum = plus(sum, graph->var(inputs[factors.size() + i]), where);
-    return sum;
-  }
+  if (!in_place) return sum_apart(*graph, {inputs.data(), factors.size() + addends.size()}, products, where);
 
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
   NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, layout, where);
