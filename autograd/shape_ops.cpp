@@ -179,6 +179,7 @@ Var join(std::span<const Var> parts, const Shape& shape, Pieces pieces, const ch
           MatrixMap<T>(graph.value<T>(input), pieces.outer, width, Eigen::OuterStride<>(width));
     });
   });
+  graph.computed(result, inputs);
   return graph.var(result);
 }
 
