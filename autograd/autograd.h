@@ -5,6 +5,7 @@
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
+#include <autograd/indexing.h>
 #include <autograd/indices.h>
 #include <autograd/loss.h>
 #include <autograd/matmul.h>
@@ -17,3 +18,4 @@
 #include <autograd/shape_ops.h>
 #include <autograd/tape.h>
 #include <autograd/tensor.h>
+#include <autograd/views.h>
