@@ -1,12 +1,14 @@
 #pragma once
 
 #include <autograd/check_gradient.h>
+#include <autograd/checkpoint.h>
 #include <autograd/derivatives.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
 #include <autograd/indexing.h>
 #include <autograd/indices.h>
+#include <autograd/linear_algebra.h>
 #include <autograd/loss.h>
 #include <autograd/matmul.h>
 #include <autograd/parameter.h>

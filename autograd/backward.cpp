@@ -5,7 +5,7 @@
 // anything yet: the first contribution is written, later ones are added, and equal parts that nothing
 // reached are set to zero only when the whole is read.
 
-#include <autograd/graph.h>
+#include <autograd/watch.h>
 
 #include <algorithm>
 #include <cstring>
@@ -115,7 +115,10 @@ bool Graph::claim_part(NodeId region) {
       owner = region;
       return true;
     }
-    same ? complete(owner) : complete(parent.region);
+    if (!same)
+      complete(parent.region);
+    else if (owner != filled)
+      complete(owner);
   } else {
     holder.state = GradState::whole;
   }
@@ -142,7 +145,7 @@ void Graph::complete(NodeId region) {
       NodeId owner = split.owner[i];
       if (owner == no_node)
         zero_part(node, split, i);
-      else if (nodes_[owner].state != GradState::whole)
+      else if (owner != filled && nodes_[owner].state != GradState::whole)
         complete(owner);
     }
     pool_.release(reinterpret_cast<std::byte*>(node.split), split_bytes(split.parts));
@@ -209,20 +212,54 @@ void Graph::check_output(NodeId output, const TensorView* seed, const char* func
 void Graph::sweep(NodeId output, const TensorView* seed) {
   ++sweep_;
   start_sweep(output, seed);
-  for (NodeId id = output + 1; id-- > 0;) {
-    Node& node = nodes_[id];
-    if (!current(node)) continue;
-    if (node.weight != nullptr) finish_weight(*this, id);
-    if (!node.is_base(id) || node.state == GradState::none) continue;
+  sweep(output, NodeId{0});
+  team_.dismiss();
+}
+
+void Graph::sweep(NodeId last, NodeId first) {
+  for (NodeId id = last + 1; id-- > first;) {
+    if (!current(nodes_[id])) continue;
+    if (nodes_[id].weight != nullptr) finish(id);
+    if (!nodes_[id].is_base(id) || nodes_[id].state == GradState::none) continue;
     complete(id);
-    if (node.operation == nullptr) continue;
-    node.operation->backward(*this, id);
+    if (nodes_[id].operation == nullptr) continue;
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->begin();
+    nodes_[id].operation->backward(*this, id);
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->swept(*this, id);
+    Node& node = nodes_[id];  // which may have moved
     if (node.keeps_grad) continue;
-    if (!node.borrows) pool_.release(node.grad, node.bytes());
+    if (!node.borrows && node.grad != nullptr) pool_.release(node.grad, node.bytes());
     node.borrows = false;
     node.grad = nullptr;
   }
-  team_.dismiss();
+}
+
+void Graph::finish(NodeId weight) {
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->begin();
+  finish_weight(*this, weight);
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->finished_weight(*this, weight);
+}
+
+/// Before a view goes that has claimed a part of an older value's gradient.
+void Graph::let_go(NodeId id) {
+  Node& node = nodes_[id];
+  if (!node.is_part || node.region != id || !current(node)) return;
+  const Part& part = payload<Part>(id);
+  Node& holder = nodes_[nodes_[part.parent].region];
+  if (!current(holder) || holder.state != GradState::split) return;
+  if (part.index >= holder.split->parts || holder.split->owner[part.index] != id) return;
+  if (node.state != GradState::whole) complete(id);
+  holder.split->owner[part.index] = filled;
+}
+
+void Graph::sweep_down_to(NodeId first) {
+  auto end = static_cast<NodeId>(nodes_.size());
+  if (end > first) sweep(end - 1, first);
+  for (NodeId id = first; id < end; ++id) let_go(id);
 }
 
 void Graph::backward(NodeId output, const TensorView* seed, Source where) {

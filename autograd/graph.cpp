@@ -1,11 +1,24 @@
 #include <autograd/graph.h>
 #include <autograd/var.h>
+#include <autograd/watch.h>
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace unroll::detail {
+
+Graph::Graph(bool recording, bool dual) : recording_(recording), dual_(dual) {}
+Graph::~Graph() = default;
+
+Watch& Graph::watch() {
+  if (watch_ == nullptr) watch_ = std::make_unique<Watch>();
+  return *watch_;
+}
+
+void Graph::unwatch() { watch_.reset(); }
+
+void Graph::note_computed(NodeId id, std::span<const NodeId> inputs) { watch_->computed(*this, id, inputs); }
 
 NodeId Graph::check(const Var& var, const char* function, Source where) const {
   if (var.graph_ == nullptr) fail_at(where, "{}: an empty Var; assign a value to it first", function);
@@ -19,6 +32,8 @@ Var Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
 
 NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where) {
   if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->begin();
   auto id = static_cast<NodeId>(nodes_.size());
   Node& node = nodes_.emplace_back();
   node.operation = operation;
@@ -55,6 +70,14 @@ void Graph::set_tangent(NodeId leaf, const TensorView& tangent) {
   auto* duals = value<Dual>(leaf);
   std::vector<double> values = tangent.to_vector();
   for (std::size_t i = 0; i < values.size(); ++i) duals[i].tangent = values[i];
+}
+
+void Graph::draws_from(Generator& generator) {
+  if (!draws_.again.empty()) {
+    generator = draws_.again.front().before;
+    draws_.again = draws_.again.subspan(1);
+  }
+  if (draws_.noting > 0) draws_.noted.push_back({&generator, generator});
 }
 
 NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {

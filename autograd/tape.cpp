@@ -50,6 +50,21 @@ std::vector<Tensor> Tape::gradients(const Var& y, const TensorView& seed, std::s
 
 void Tape::clear() { graph_->clear(); }
 
+void Tape::find_anomaly(bool on) {
+  graph_->watch().anomalies = on;
+  if (!on && !graph_->watch().profile) graph_->unwatch();
+}
+
+void Tape::start_profile() {
+  graph_->watch().reset();
+  graph_->watch().profile = true;
+}
+
+void Tape::stop_profile() { graph_->watch().profile = false; }
+Profile Tape::profile() const { return graph_->watch().report(); }
+std::string Tape::to_dot(bool fold) const { return detail::to_dot(*graph_, fold); }
+std::string Tape::summary() const { return detail::summary(*graph_); }
+
 const detail::Node& Var::node() const {
   if (graph_ == nullptr) fail("Var: an empty Var has no value; assign one to it first");
   return graph_->node(graph_->check(*this, "Var", {}));

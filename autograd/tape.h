@@ -1,8 +1,11 @@
 #pragma once
 
 #include <autograd/var.h>
+#include <autograd/watch.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace unroll {
 
@@ -61,6 +64,22 @@ class Tape {
   std::size_t bytes_in_use() const { return graph_->bytes_in_use(); }
   std::size_t bytes_held() const { return graph_->bytes_held(); }
   bool recording() const { return graph_->recording(); }
+
+  // --- What the tape says of itself, in the program's own lines ---------------------------------------------------
+  /// From now on the first operation that makes a NaN or an infinity of finite operands throws Error, forward or in
+  /// backward: its name, line and shapes, how many elements and the first of them, the ranges of its operands. Every
+  /// value is read once more.
+  void find_anomaly(bool on = true);
+  /// Measures what every operation costs from now on, adding up over steps, until `stop_profile`.
+  void start_profile();
+  void stop_profile();
+  /// What has been measured: `fmt::print("{}", tape.profile())` gives tables by operation and by line.
+  Profile profile() const;
+  /// A drawing of what is recorded, in Graphviz's language (`dot -Tsvg`): one box for a value, or with `fold` for all
+  /// that one line recorded in one shape, so that the unrolled steps of a recurrent layer are one.
+  std::string to_dot(bool fold = false) const;
+  /// A table of what is recorded: operation, shape, line, how often, and the memory it takes.
+  std::string summary() const;
 
   /// For operations.
   detail::Graph& graph() { return *graph_; }
