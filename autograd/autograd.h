@@ -6,6 +6,7 @@
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
+#include <autograd/indexing.h>
 #include <autograd/indices.h>
 #include <autograd/linear_algebra.h>
 #include <autograd/loss.h>
@@ -21,3 +22,4 @@
 #include <autograd/softmax.h>
 #include <autograd/tape.h>
 #include <autograd/tensor.h>
+#include <autograd/views.h>
