@@ -1,5 +1,6 @@
 #pragma once
 
+#include <autograd/ctc.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
