@@ -3,6 +3,7 @@
 #include <autograd/check_gradient.h>
 #include <autograd/checkpoint.h>
 #include <autograd/derivatives.h>
+#include <autograd/ctc.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
