@@ -318,7 +318,13 @@ void batches_backward(Graph& graph, NodeId id) {
   });
 }
 
-constexpr Operation batches_operation{"matmul", batches_backward};
+double batches_flops(const Graph& graph, NodeId id, std::span<const NodeId> inputs, bool backward) {
+  const Node &a = graph.node(inputs[0]), &b = graph.node(inputs[1]);
+  const double products = backward ? (a.needs_grad ? 1 : 0) + (b.needs_grad ? 1 : 0) : 1;
+  return 2.0 * products * static_cast<double>(graph.node(id).count() * a.layout->shape.columns());
+}
+
+constexpr Operation batches_operation{"matmul", batches_backward, batches_flops};
 
 /// The operand itself when its matrices can be read as they lie, else a copy of it.
 NodeId readable(Graph& graph, NodeId id, bool is_right, Source where) {
@@ -362,6 +368,7 @@ NodeId record_batches(Graph& graph, NodeId a, NodeId b, const NodeLayout* y, Sou
                 {graph.value<T>(inputs[1]), batches.b})
         .run();
   });
+  graph.computed(id, inputs);
   return id;
 }
 
