@@ -7,6 +7,7 @@
 #include <autograd/statement.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 namespace unroll {
@@ -29,10 +30,15 @@ struct Side {
     Side result = *this;
     std::swap(result.rows, result.columns);
     result.transposed = !transposed;
+    if (result.transposed && result.columns == 1) {  // one row in memory: a column of neighbours
+      result.transposed = false;
+      result.stride = 1;
+    } else if (result.transposed && result.rows == 1 && stride == 1) {
+      result.transposed = false;
+      result.stride = result.columns;
+    }
     return result;
   }
-  /// True of a single column whose elements are neighbours.
-  bool is_plain_column() const { return columns == 1 && (transposed || stride == 1 || rows <= 1); }
 };
 
 /// The number of axes that count batches: the last two are a matrix's; a vector is a matrix too.
@@ -124,14 +130,9 @@ class Products {
       : graph_(graph), c_(c), l_(l), r_(r), fresh_(fresh) {
     if (c_.side.transposed) flip();
     // With one row or one column, nothing has to be arranged if it meets the other factor's rows as they lie.
-    if (c_.side.rows == 1 && r_.side.transposed) {
+    if (c_.side.rows == 1 ? r_.side.transposed : c_.side.columns == 1 && c_.side.stride == 1 && l_.side.transposed)
       flip();
-      c_.side.stride = 1;
-    } else if (c_.side.columns == 1 && l_.side.transposed && c_.side.stride == 1) {
-      flip();
-    }
-    c_.side.transposed = false;
-    by_column_ = c_.side.columns == 1 && !l_.side.transposed && r_.side.is_plain_column();
+    by_column_ = c_.side.columns == 1 && !l_.side.transposed && (r_.side.stride == 1 || r_.side.rows <= 1);
     by_row_ = l_.side.columns == 1 && !r_.side.transposed && !by_column_;
     order_axes(batches);
   }
@@ -183,7 +184,7 @@ class Products {
     constexpr Index near = Index{1} << 17, few_rows = 64;
     const Index m = c_.side.rows, n = c_.side.columns, k = l_.side.columns;
     if (by_column_ || by_row_ || k == 0) return 0;
-    auto far = [&](const Side& side) { return k * side.stride * static_cast<Index>(sizeof(T)) > near; };
+    auto far = [&](const Side& side) { return k * std::abs(side.stride) * static_cast<Index>(sizeof(T)) > near; };
     packs_right_ = r_.side.transposed || (m >= few_rows && far(r_.side));
     packs_left_ = l_.side.transposed && far(l_.side);
     auto rounded = [](Index size) { return (size + 15) / 16 * 16; };
