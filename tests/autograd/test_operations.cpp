@@ -1,262 +1,349 @@
-// One row for each operation: every row goes through values, gradients in double precision, views, reuse,
-// operands without a gradient, and both types.
+// The checks that every row of the table of operations goes through (operations.h), and that no operation is without
+// one.
 
 #include <autograd/autograd.h>
-#include <tests/support.h>
+#include <tests/autograd/operations.h>
 
 #include <doctest/doctest.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/task_arena.h>
 
-#include <cmath>
-#include <functional>
+#include <limits>
+#include <utility>
 
 using namespace unroll;
 using namespace unroll::testing;
 
 namespace {
 
-using Inputs = std::vector<Var>;
+using Tensors = std::vector<Tensor>;
 
-/// An element-wise operation: on Vars, and on one element by the C library.
-struct Elementwise {
-  std::string name;
-  int operands;
-  std::function<Var(const Inputs&)> on_vars;
-  std::function<double(double, double)> on_numbers;
-  double low = -2, high = 2;  // where the operands are drawn from
-};
-
-const std::vector<Elementwise>& elementwise() {
-  static const std::vector<Elementwise> rows{
-      {"add", 2, [](const Inputs& x) { return Var(x[0] + x[1]); }, [](double a, double b) { return a + b; }},
-      {"subtract", 2, [](const Inputs& x) { return Var(x[0] - x[1]); }, [](double a, double b) { return a - b; }},
-      {"multiply", 2, [](const Inputs& x) { return Var(x[0] * x[1]); }, [](double a, double b) { return a * b; }},
-      {"divide", 2, [](const Inputs& x) { return Var(x[0] / x[1]); }, [](double a, double b) { return a / b; }, 0.5, 2},
-      {"negate", 1, [](const Inputs& x) { return Var(-x[0]); }, [](double a, double) { return -a; }},
-      {"number on the left", 1, [](const Inputs& x) { return Var(2 - x[0]); }, [](double a, double) { return 2 - a; }},
-      {"number on the right", 1, [](const Inputs& x) { return Var(x[0] / 3); }, [](double a, double) { return a / 3; }},
-      {"exp", 1, [](const Inputs& x) { return Var(exp(x[0])); }, [](double a, double) { return std::exp(a); }},
-      {"log", 1, [](const Inputs& x) { return Var(log(x[0])); }, [](double a, double) { return std::log(a); }, 0.2, 3},
-      {"sqrt", 1, [](const Inputs& x) { return Var(sqrt(x[0])); }, [](double a, double) { return std::sqrt(a); }, 0.2,
-       3},
-      {"square", 1, [](const Inputs& x) { return Var(square(x[0])); }, [](double a, double) { return a * a; }},
-      {"tanh", 1, [](const Inputs& x) { return Var(tanh(x[0])); }, [](double a, double) { return std::tanh(a); }},
-      {"sigmoid", 1, [](const Inputs& x) { return Var(sigmoid(x[0])); },
-       [](double a, double) { return 1 / (1 + std::exp(-a)); }},
-      {"relu", 1, [](const Inputs& x) { return Var(relu(x[0])); }, [](double a, double) { return a > 0 ? a : 0; }},
-      {"long statement", 2,
-       [](const Inputs& x) { return Var(sigmoid(x[0]) * x[1] + tanh(x[0] * 0.5 - x[1]) / (2 + square(x[1])) - x[0]); },
-       [](double a, double b) { return 1 / (1 + std::exp(-a)) * b + std::tanh(a * 0.5 - b) / (2 + b * b) - a; }},
-  };
+const std::vector<OperationRow>& all_rows() {
+  static const std::vector<OperationRow> rows = [] {
+    std::vector<OperationRow> all;
+    for (const auto& family : {reduction_rows(), loss_rows(), shape_rows(), linear_algebra_rows()})
+      all.insert(all.end(), family.begin(), family.end());
+    return all;
+  }();
   return rows;
 }
 
-/// Two shapes that broadcast together.
-struct Shapes {
-  std::string name;
-  Shape a, b;
+/// Calls f(row, operands) for every row and each of its cases.
+template <class F>
+void for_each_case(F&& f) {
+  for (const OperationRow& row : all_rows()) {
+    for (const std::vector<Shape>& shapes : row.cases) {
+      std::string text = row.name;
+      Tensors operands;
+      for (const Shape& shape : shapes) {
+        text += " " + to_string(shape);
+        operands.push_back(random_tensor(shape, operands.size() + 1, row.low, row.high));
+      }
+      INFO(text);
+      f(row, std::as_const(operands));
+    }
+  }
+}
+
+template <class F>
+void for_each_differentiable_case(F&& f) {
+  for_each_case([&](const OperationRow& row, const Tensors& operands) {
+    if (row.differentiable) f(row, operands);
+  });
+}
+
+Tensors converted(const Tensors& tensors, DType dtype) {
+  Tensors result;
+  for (const Tensor& tensor : tensors) result.push_back(tensor.to(dtype));
+  return result;
+}
+
+/// What flows back into the result: different for every element.
+Tensor seed_of(const Var& y) { return random_tensor(y.shape(), 4711, 0.5, 1.5, y.dtype()); }
+
+/// The gradient of a leaf; zeros where none has arrived.
+Tensor gradient_of(const Var& leaf) {
+  try {
+    return Tensor(leaf.grad());
+  } catch (const Error&) {
+    return Tensor(leaf.shape(), leaf.dtype());
+  }
+}
+
+struct Run {
+  Tensor value;
+  Tensors gradients;
 };
 
-const std::vector<Shapes>& broadcasts() {
-  static const std::vector<Shapes> rows{
-      {"equal", {3, 5}, {3, 5}},       {"row", {4, 18}, {18}},
-      {"column", {4, 18}, {4, 1}},     {"scalar", {3, 5}, {}},
-      {"one element", {3, 5}, {1, 1}}, {"general", {2, 1, 5}, {3, 1}},
-      {"outer", {4, 1}, {1, 6}},       {"middle", {2, 3, 4}, {2, 1, 4}},
-      {"ones meet", {1, 5}, {1, 1}},   {"several packets", {2, 40}, {40}},
-      {"empty", {0, 3}, {3}},
-  };
-  return rows;
+bool same_run(const Run& a, const Run& b) {
+  bool same = same_bits(a.value, b.value) && a.gradients.size() == b.gradients.size();
+  for (std::size_t k = 0; same && k < a.gradients.size(); ++k) same = same_bits(a.gradients[k], b.gradients[k]);
+  return same;
+}
+
+/// Value and gradients of a row on `tape`, each operand a variable of its own.
+Run run(const OperationRow& row, const Tensors& operands, Tape& tape) {
+  Vars x;
+  for (const Tensor& operand : operands) x.push_back(tape.variable(operand));
+  Var y = row.call(tape, x);
+  Run result{Tensor(y.value()), {}};
+  if (!row.differentiable) return result;
+  tape.backward(y, seed_of(y));
+  for (const Var& leaf : x) result.gradients.push_back(gradient_of(leaf));
+  return result;
+}
+
+Run run(const OperationRow& row, const Tensors& operands) {
+  Tape tape;
+  return run(row, operands, tape);
+}
+
+/// A tensor that is to be seen as an operand: how it is stored, and the view of that.
+struct Stored {
+  std::string name;
+  Tensor storage;
+  std::function<Var(const Var&)> view;
+};
+
+/// Puts the elements of `tensor` where `view` sees them, in a storage that is NaN everywhere else: whoever reads (or
+/// writes a gradient) outside of the view shows.
+Stored stored(std::string name, const Tensor& tensor, const Shape& shape, std::function<Var(const Var&)> view) {
+  Tensor storage = Tensor::full(shape, std::numeric_limits<double>::quiet_NaN(), tensor.dtype());
+  // Element i of the storage is i: the view tells which ones it sees.
+  Tensor numbers(shape, float64);
+  for (Index i = 0; i < numbers.size(); ++i) numbers.data<double>()[i] = static_cast<double>(i);
+  Tape tape = Tape::inference();
+  std::vector<double> seen = view(tape.constant(numbers)).value().to_vector(), values = tensor.to_vector();
+  REQUIRE(seen.size() == values.size());
+  with_type(tensor.dtype(), [&]<class T>(T) {
+    for (std::size_t i = 0; i < seen.size(); ++i)
+      storage.data<T>()[static_cast<std::size_t>(seen[i])] = static_cast<T>(values[i]);
+  });
+  return {std::move(name), std::move(storage), std::move(view)};
+}
+
+/// The tensor as views of every kind.
+std::vector<Stored> views_of(const Tensor& tensor) {
+  std::vector<Stored> views;
+  const Shape shape = tensor.shape();
+  const int rank = shape.rank();
+  for (int a = 0; a < rank; ++a)
+    for (int b = a + 1; b < rank; ++b)
+      views.push_back(stored(fmt::format("axes {} and {} exchanged", a, b), tensor,
+                             shape.with(a, shape[b]).with(b, shape[a]),
+                             [a, b](const Var& x) { return transpose(x, a, b); }));
+  for (int axis = 0; axis < rank; ++axis)
+    views.push_back(stored(fmt::format("cut out of axis {}", axis), tensor, shape.with(axis, shape[axis] + 3),
+                           [axis](const Var& x) { return slice(x, axis, 1, -2); }));
+  if (rank < max_rank) {
+    views.push_back(stored("every third element", tensor, shape.insert(rank, 3),
+                           [rank](const Var& x) { return select(x, rank, 1); }));
+    views.push_back(stored("one of a batch", tensor, shape.insert(0, 3), [](const Var& x) { return x[1]; }));
+  }
+  return views;
+}
+
+/// The same as `run` with some operands stored in another way.
+Run run_stored(const OperationRow& row, const std::vector<Stored>& operands) {
+  Tape tape;
+  Vars leaves, x;
+  for (const Stored& operand : operands) {
+    leaves.push_back(tape.variable(operand.storage));
+    x.push_back(operand.view(leaves.back()));
+  }
+  Var y = row.call(tape, x);
+  Run result{Tensor(y.value()), {}};
+  if (!row.differentiable) return result;
+  tape.backward(y, seed_of(y));
+  for (std::size_t k = 0; k < operands.size(); ++k) {
+    Tensor whole = gradient_of(leaves[k]), part(operands[k].view(tape.constant(whole)).value());
+    auto arrived = [](const Tensor& g) {
+      std::vector<double> values = g.to_vector();
+      return std::ranges::count_if(values, [](double v) { return v != 0; });
+    };
+    CHECK_MESSAGE(arrived(whole) == arrived(part), "a gradient outside of the view");
+    result.gradients.push_back(part);
+  }
+  return result;
+}
+
+void check_close(const Run& have, const Run& want, double tolerance) {
+  CHECK(relative_error(have.value, want.value) < tolerance);
+  for (std::size_t k = 0; k < want.gradients.size(); ++k) {
+    CAPTURE(k);
+    CHECK(relative_error(have.gradients[k], want.gradients[k]) < tolerance);
+  }
+}
+
+template <class F>
+void on_threads(int threads, F&& f) {
+  tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
+  tbb::task_arena arena(threads);
+  arena.execute(f);
 }
 
 }  // namespace
 
-TEST_CASE("element-wise values agree with the C library in both types and every broadcast") {
-  for (const Elementwise& row : elementwise()) {
-    for (const Shapes& shapes : broadcasts()) {
-      CAPTURE(row.name);
-      CAPTURE(shapes.name);
-      Tensor a = random_tensor(shapes.a, 1, row.low, row.high), b = random_tensor(shapes.b, 2, row.low, row.high);
-      for (DType type : {float32, float64}) {
+TEST_CASE("values are what the definition says, in both types") {
+  for_each_case([](const OperationRow& row, const Tensors& operands) {
+    for (DType dtype : {float64, float32}) {
+      CAPTURE(name_of(dtype));
+      Tensors rounded = converted(operands, dtype);
+      Tensor value = run(row, rounded).value, expected = row.reference(converted(rounded, float64));
+      CHECK(value.dtype() == dtype);
+      REQUIRE(to_string(value.shape()) == to_string(expected.shape()));
+      CHECK(relative_error(value.to(float64), expected) < (dtype == float32 ? row.float32_tolerance : 1e-12));
+    }
+  });
+}
+
+TEST_CASE("gradients agree with central differences, and in float32 with those in float64") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    CHECK(gradient_error(row.call, operands) < 1e-6);
+    Tensors rounded = converted(operands, float32);
+    Run single = run(row, rounded), full = run(row, converted(rounded, float64));
+    for (std::size_t k = 0; k < operands.size(); ++k)
+      CHECK(relative_error(single.gradients[k].to(float64), full.gradients[k]) < 10 * row.float32_tolerance);
+  });
+}
+
+TEST_CASE("an operand may be a view of any kind: it sees the same values and hands on the same gradient") {
+  for_each_case([](const OperationRow& row, const Tensors& operands) {
+    const Run plain = run(row, operands);
+    std::vector<Stored> as_it_is;
+    for (const Tensor& operand : operands) as_it_is.push_back({"as it is", operand, [](const Var& x) { return x; }});
+    std::vector<Stored> last_views = as_it_is;
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      CAPTURE(k);
+      for (const Stored& view : views_of(operands[k])) {
+        CAPTURE(view.name);
+        std::vector<Stored> with_view = as_it_is;
+        with_view[k] = last_views[k] = view;
+        check_close(run_stored(row, with_view), plain, 1e-12);
+        with_view[k].storage = with_view[k].storage.to(float32);
+        for (Stored& other : with_view) other.storage = other.storage.to(float32);
+        check_close(run_stored(row, with_view), run(row, converted(operands, float32)), 10 * row.float32_tolerance);
+      }
+    }
+    check_close(run_stored(row, last_views), plain, 1e-12);
+  });
+}
+
+TEST_CASE("one value as two operands receives both contributions") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    for (std::size_t a = 0; a < operands.size(); ++a) {
+      for (std::size_t b = a + 1; b < operands.size(); ++b) {
+        if (operands[a].shape() != operands[b].shape()) continue;
+        CAPTURE(a);
+        CAPTURE(b);
+        auto shared = [&](Tape& tape, Vars x) {
+          x[b] = x[a];
+          // The unused input must have a gradient too.
+          return Var(row.call(tape, x) + sum(Var(x[a] * 0.5)));
+        };
+        Tensors kept = operands;
+        kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(b));
+        auto without_b = [&](Tape& tape, const Vars& given) {
+          Vars x = given;
+          x.insert(x.begin() + static_cast<std::ptrdiff_t>(b), given[a]);
+          return shared(tape, x);
+        };
+        CHECK(gradient_error(without_b, kept) < 1e-6);
+      }
+    }
+  });
+}
+
+TEST_CASE("operands that are used elsewhere too, before and after, receive everything") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    auto used_thrice = [&](Tape& tape, const Vars& x) {
+      Vars before, after;
+      for (const Var& operand : x) before.push_back(sum(Var(operand * operand)));
+      Var y = row.call(tape, x);
+      for (const Var& operand : x) after.push_back(sum(Var(operand * 0.5)));
+      for (std::size_t k = 0; k < x.size(); ++k) y = y + before[k] * after[k];
+      return y;
+    };
+    CHECK(gradient_error(used_thrice, operands) < 1e-6);
+    // No leaves: gradients that are dropped during the sweep, some of them handed on as they are.
+    auto of_no_leaf = [&](Tape& tape, const Vars& x) {
+      Vars inner;
+      for (const Var& operand : x) inner.push_back(operand * 1);
+      Var y = row.call(tape, inner);
+      return Var(y * y + y);
+    };
+    CHECK(gradient_error(of_no_leaf, operands) < 1e-6);
+  });
+}
+
+TEST_CASE("an operand that needs no gradient, or is a parameter, changes no bit of the others' gradients") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    const Run all = run(row, operands);
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      CAPTURE(k);
+      for (bool constant : {true, false}) {
+        CAPTURE(constant);
+        Parameter parameter("parameter", operands[k]);
         Tape tape;
-        Var x = tape.constant(a.to(type)), z = tape.constant(b.to(type));
-        Var y = row.on_vars({x, z});
-        Shape shape = row.operands == 1 ? shapes.a : broadcast(shapes.a, shapes.b, "test");
-        REQUIRE(y.shape() == shape);
-        // The reference walks the broadcast by stride-0 views.
-        std::vector<double> xs = Var(x + tape.zeros(shape, type)).value().to_vector();
-        std::vector<double> zs = Var(z + tape.zeros(broadcast(shape, shapes.b, "test"), type)).value().to_vector();
-        std::vector<double> ys = y.value().to_vector();
-        for (std::size_t i = 0; i < ys.size(); ++i)
-          CHECK(ys[i] == doctest::Approx(row.on_numbers(xs[i], zs[i])).epsilon(type == float32 ? 2e-6 : 1e-13));
+        Vars x;
+        for (const Tensor& operand : operands) x.push_back(tape.variable(operand));
+        x[k] = constant ? tape.constant(operands[k]) : tape.use(parameter);
+        Var y = row.call(tape, x);
+        CHECK(same_bits(y.value(), all.value));
+        if (constant && operands.size() == 1) {
+          CHECK_FALSE(y.needs_grad());
+          continue;
+        }
+        tape.backward(y, seed_of(y));
+        for (std::size_t j = 0; j < operands.size(); ++j)
+          if (j != k) CHECK(same_bits(gradient_of(x[j]), all.gradients[j]));
+        if (!constant) CHECK(same_bits(parameter.grad(), all.gradients[k]));
       }
     }
-  }
+  });
 }
 
-TEST_CASE("element-wise derivatives agree with finite differences, broadcast or not") {
-  for (const Elementwise& row : elementwise()) {
-    for (const Shapes& shapes : broadcasts()) {
-      CAPTURE(row.name);
-      CAPTURE(shapes.name);
-      std::vector<Tensor> inputs{random_tensor(shapes.a, 1, row.low, row.high)};
-      if (row.operands == 2) inputs.push_back(random_tensor(shapes.b, 2, row.low, row.high));
-      CHECK(gradient_error([&](Tape&, const Inputs& x) { return row.on_vars(x); }, inputs) < 1e-7);
+TEST_CASE("a tape for inference, one that has been cleared and any number of threads give the same bits") {
+  Tape used;
+  for_each_case([&](const OperationRow& row, const Tensors& operands) {
+    const Run first = run(row, operands);
+    Tape inference = Tape::inference();
+    Vars x;
+    for (const Tensor& operand : operands) x.push_back(inference.variable(operand));
+    CHECK(same_bits(row.call(inference, x).value(), first.value));
+    used.clear();
+    CHECK(same_run(run(row, operands, used), first));
+    for (int threads : {1, 2}) on_threads(threads, [&] { CHECK(same_run(run(row, operands), first)); });
+  });
+}
+
+TEST_CASE("operands of two types are refused in one line, and nothing is left on the tape") {
+  for_each_case([](const OperationRow& row, const Tensors& operands) {
+    for (std::size_t k = 0; k < operands.size() && operands.size() > 1; ++k) {
+      CAPTURE(k);
+      Tape tape;
+      Vars x;
+      for (std::size_t j = 0; j < operands.size(); ++j)
+        x.push_back(tape.variable(operands[j].to(j == k ? float32 : float64)));
+      const std::size_t before = tape.size();
+      CHECK_ERROR(row.call(tape, x), "float32", "float64");
+      CHECK(tape.size() == before);
     }
-  }
+  });
 }
 
-TEST_CASE("an operand used twice, and operands that are views, receive every contribution") {
-  for (const Elementwise& row : elementwise()) {
-    CAPTURE(row.name);
-    auto error = [&](auto&& operands, Shape shape) {
-      return gradient_error([&](Tape&, const Inputs& x) { return row.on_vars(operands(x[0])); },
-                            {random_tensor(shape, 3, row.low, row.high)});
-    };
-    CHECK(error([](Var x) { return Inputs{x, x}; }, {3, 20}) < 1e-7);
-    CHECK(error([](Var x) { return Inputs{x, x[1]}; }, {3, 20}) < 1e-7);
-    CHECK(error([](Var x) { return Inputs{x[1], x}; }, {3, 20}) < 1e-7);
-    CHECK(error([](Var x) { return Inputs{slice(x, 1, 0, 18), slice(x, 1, 2, 20)}; }, {3, 20}) < 1e-7);
-    CHECK(error([](Var x) { return Inputs{transpose(x), x}; }, {5, 5}) < 1e-7);
-    CHECK(error([](Var x) { return Inputs{transpose(x), transpose(x)}; }, {4, 6}) < 1e-7);
-    CHECK(error(
-              [](Var x) {
-                auto [a, b] = chunk<2>(x);
-                return Inputs{a, b};
-              },
-              {3, 40}) < 1e-7);
-    CHECK(error(
-              [](Var x) {
-                auto [a, b] = chunk<2>(x);
-                return Inputs{a, slice(x, 1, 1, 21)};
-              },
-              {3, 40}) < 1e-7);
-  }
-}
-
-TEST_CASE("an operand that needs no gradient changes nothing for the others") {
-  for (const Elementwise& row : elementwise()) {
-    if (row.operands != 2) continue;
-    CAPTURE(row.name);
-    Tensor a = random_tensor({3, 20}, 1, row.low, row.high), b = random_tensor({20}, 2, row.low, row.high);
-    Tensor seed = random_tensor({3, 20}, 3);
+TEST_CASE("a second backward adds as much again") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    const Run once = run(row, operands);
     Tape tape;
-    Var x = tape.variable(a), z = tape.variable(b), c = tape.constant(b);
-    tape.backward(row.on_vars({x, z}), seed);
-    Tensor both(x.grad());
-    Var alone = tape.variable(a);
-    tape.backward(row.on_vars({alone, c}), seed);
-    CHECK(Tensor(alone.grad()).to_vector() == both.to_vector());
-    CHECK_THROWS_AS((void)c.grad(), Error);
-  }
-}
-
-TEST_CASE("large statements are cut into blocks and still add up") {
-  // Shared operands are summed block by block here: rows, columns and scalars over many elements. The derivative
-  // along a random direction is compared, for all elements at once would take too long.
-  auto error = [](Shape a, Shape b) {
-    std::vector<Tensor> at{random_tensor(a, 1), random_tensor(b, 2)}, along{random_tensor(a, 3), random_tensor(b, 4)};
-    auto value = [&](Tape& tape, double step, std::vector<Var>& x) {
-      x.clear();
-      for (std::size_t k = 0; k < 2; ++k) {
-        Tensor moved = at[k];
-        for (Index i = 0; i < moved.size(); ++i) moved.data<double>()[i] += step * along[k].data<double>()[i];
-        x.push_back(tape.variable(moved));
-      }
-      return mean(Var(tanh(x[0] * x[1])));
-    };
-    Tape tape;
-    std::vector<Var> x, unused;
-    tape.backward(value(tape, 0, x));
-    double derivative = 0;
-    for (std::size_t k = 0; k < 2; ++k) {
-      std::vector<double> g = x[k].grad().to_vector(), d = along[k].to_vector();
-      for (std::size_t i = 0; i < g.size(); ++i) derivative += g[i] * d[i];
+    Vars x;
+    for (const Tensor& operand : operands) x.push_back(tape.variable(operand));
+    Var y = row.call(tape, x);
+    for (int time = 0; time < 2; ++time) tape.backward(y, seed_of(y));
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      Tensor half = gradient_of(x[k]);
+      for (Index i = 0; i < half.size(); ++i) half.data<double>()[i] /= 2;
+      CHECK(relative_error(half, once.gradients[k]) < 1e-12);
     }
-    double h = 1e-5, expected = (value(tape, h, unused).item() - value(tape, -h, unused).item()) / (2 * h);
-    return std::abs(derivative - expected) / std::abs(expected);
-  };
-  CHECK(error({300, 200}, {200}) < 1e-7);
-  CHECK(error({300, 200}, {300, 1}) < 1e-7);
-  CHECK(error({60000}, {}) < 1e-7);
-  CHECK(error({30, 1, 50}, {40, 1}) < 1e-7);
-}
-
-TEST_CASE("statements refuse what does not fit, naming both shapes and the line") {
-  Tape tape;
-  Var a = tape.constant(Tensor({2, 3})), b = tape.constant(Tensor({4})), d = tape.constant(Tensor({3}, float64));
-  std::size_t before = tape.size();
-  CHECK_ERROR_HERE(
-      Var(a + b),
-      "element-wise expression: shapes [2, 3] and [4] do not broadcast; sizes must agree from the last axis, or be 1");
-  CHECK_THROWS_AS(Var(a * d), Error);
-  CHECK_THROWS_AS(Var(a + Var()), Error);
-  CHECK(tape.size() == before);  // nothing is left half-recorded
-  CHECK(Var(a + 1).value().at({1, 2}) == 1);
-}
-
-TEST_CASE("a statement of any length is one node") {
-  Tape tape;
-  Var f = tape.variable(random_tensor({2, 3}, 1)), c = tape.variable(random_tensor({2, 3}, 2));
-  std::size_t before = tape.size();
-  Var y = sigmoid(f) * c + sigmoid(c) * tanh(f) - (f + c) / (2 + square(f));
-  CHECK(y.shape() == Shape{2, 3});
-  CHECK(tape.size() == before + 1);
-}
-
-TEST_CASE("derivatives at the edges are what the documents say") {
-  Tape tape;
-  Var x = tape.variable(Tensor({3}, {-1, 0, 1}, float64));
-  tape.backward(sum(Var(relu(x))));
-  CHECK(x.grad().to_vector() == std::vector<double>{0, 0, 1});
-  Var z = tape.variable(Tensor({1}, {0}, float64));
-  tape.backward(sum(Var(sqrt(z))));
-  CHECK(std::isinf(z.grad().item()));
-}
-
-TEST_CASE("float32 tanh and sigmoid are accurate and saturate") {
-  Tape tape;
-  Tensor points(Shape{4001});
-  for (Index i = 0; i < 4001; ++i) points.set({i}, (static_cast<double>(i) - 2000) / 100);
-  Var x = tape.constant(points);
-  auto t = Var(tanh(x)).value(), s = Var(sigmoid(x)).value();
-  for (Index i = 0; i < 4001; ++i) {
-    double at = points.at({i});
-    CHECK(std::abs(t.at({i}) - std::tanh(at)) < 4e-7);
-    CHECK(std::abs(s.at({i}) - 1 / (1 + std::exp(-at))) < 4e-7);
-  }
-}
-
-TEST_CASE("reductions: values and derivatives over any axes") {
-  Tensor a = random_tensor({2, 3, 4}, 1);
-  Tape tape;
-  Var x = tape.constant(a);
-  double total = 0;
-  for (double v : a.to_vector()) total += v;
-  CHECK(sum(x).item() == doctest::Approx(total));
-  CHECK(mean(x).item() == doctest::Approx(total / 24));
-  CHECK(sum(x, {0, 2}).shape() == Shape{3});
-  CHECK(sum(x, {0, 2}, true).shape() == Shape{1, 3, 1});
-  CHECK(sum(x, {-1}).value().at({1, 2}) ==
-        doctest::Approx(a.at({1, 2, 0}) + a.at({1, 2, 1}) + a.at({1, 2, 2}) + a.at({1, 2, 3})));
-  CHECK(sum(x, {1}).value().at({1, 2}) == doctest::Approx(a.at({1, 0, 2}) + a.at({1, 1, 2}) + a.at({1, 2, 2})));
-  CHECK(mean(x, {0, 1}).value().at({3}) == doctest::Approx(sum(x, {0, 1}).value().at({3}) / 6));
-  const std::vector<std::function<Var(const Var&)>> reductions{
-      [](const Var& v) { return sum(v); },          [](const Var& v) { return mean(v); },
-      [](const Var& v) { return sum(v, {0}); },     [](const Var& v) { return mean(v, {1}, true); },
-      [](const Var& v) { return sum(v, {0, 2}); },  [](const Var& v) { return sum(transpose(v), {-1}); },
-      [](const Var& v) { return mean(v[1], {0}); }, [](const Var& v) { return sum(v, {0, 1, 2}, true); },
-  };
-  for (std::size_t i = 0; i < reductions.size(); ++i) {
-    CAPTURE(i);
-    CHECK(gradient_error([&](Tape&, const Inputs& v) { return Var(square(reductions[i](v[0]))); }, {a}) < 1e-7);
-  }
-  CHECK_THROWS_AS(sum(x, {3}), Error);
-  CHECK_THROWS_AS(sum(x, {1, -2}), Error);
-  CHECK_THROWS_AS(mean(tape.constant(Tensor(Shape{0}))), Error);
-  CHECK(sum(tape.constant(Tensor(Shape{0, 3})), {0}).value().to_vector() == std::vector<double>{0, 0, 0});
-}
-
-TEST_CASE("a sum of ten million float32 ones is exact") {
-  Tape tape;
-  CHECK(sum(tape.constant(Tensor::full({10'000'000}, 1))).item() == 10'000'000);
+  });
 }
