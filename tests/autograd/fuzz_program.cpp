@@ -36,13 +36,13 @@ std::unique_ptr<Parameter> make_leaf(const Program& program, std::size_t number,
   const Instruction& instruction = program.instructions[number];
   Tensor values(instruction.shape, float64);
   Generator(program.seed, static_cast<std::uint64_t>(instruction.numbers[0])).fill_uniform(values, -2, 2);
-  auto leaf = std::make_unique<Parameter>("v" + std::to_string(number), values.to(dtype));
+  auto leaf = std::make_unique<Parameter>(fmt::format("v{}", number), values.to(dtype));
   leaf->set_trainable(instruction.operation->name != "frozen");
   return leaf;
 }
 
-Var record(const Instruction& instruction, std::size_t number, Inputs& inputs, const Vars& values, Tape& tape,
-           bool split) {
+Var record_one(const Instruction& instruction, std::size_t number, Inputs& inputs, const Vars& values, Tape& tape,
+               bool split) {
   Recording recording{tape, instruction, number, inputs, split, {}};
   for (int operand : instruction.operands) recording.x.push_back(values[static_cast<std::size_t>(operand)]);
   return instruction.operation->record(recording);
@@ -118,7 +118,7 @@ int Maker::add(Instruction instruction) {
   Inputs own(Program{});
   own.leaves.resize(number + 1);
   if (is_leaf(instruction)) own.leaves[number] = make_leaf(program_, number, float64);
-  Var result = testing::record(instruction, number, own, values_, tape_, false);
+  Var result = record_one(instruction, number, own, values_, tape_, false);
   // A parameter has to live as long as the tape: a variable serves as well here.
   if (is_leaf(instruction))
     result = is_trainable(instruction) ? tape_.variable(own.leaves[number]->value())
@@ -207,21 +207,21 @@ Program Maker::make() {
 Vars record(const Program& program, Inputs& inputs, Tape& tape, const RecordOptions& options) {
   Vars values;
   values.reserve(program.instructions.size());
-  auto record_one = [&](std::size_t i) {
+  auto next = [&](std::size_t i) {
     const Instruction& instruction = program.instructions[i];
     if (options.stopped != nullptr && (*options.stopped)[i]) return tape.constant(*(*options.stopped)[i]);
-    Var y = record(instruction, i, inputs, values, tape, options.split);
+    Var y = record_one(instruction, i, inputs, values, tape, options.split);
     return instruction.keep_grad ? y.keep_grad() : y;
   };
   for (std::size_t i = 0; i < program.instructions.size(); ++i) {
     if (options.detours && (program.seed + i) % 5 == 0) {
       const std::size_t so_far = values.size();
       Tape::Mark mark = tape.mark();
-      for (std::size_t j = i; j < std::min(i + 3, program.instructions.size()); ++j) values.push_back(record_one(j));
+      for (std::size_t j = i; j < std::min(i + 3, program.instructions.size()); ++j) values.push_back(next(j));
       values.resize(so_far);
       tape.rewind_to(mark);
     }
-    values.push_back(record_one(i));
+    values.push_back(next(i));
   }
   return values;
 }

@@ -13,7 +13,6 @@ namespace {
 
 // --- The same statement, one operation at a time ------------------------------------------------------------------
 
-Var split(const Var& var) { return var; }
 Var split(const detail::VarLeaf& leaf) { return leaf.var; }
 double split(const detail::NumberLeaf& leaf) { return leaf.value; }
 
