@@ -115,7 +115,7 @@ class Maker {
   Vars values_;
   std::vector<bool> tame_;
   std::array<Index, 3> sizes_{};
-  bool large_ = false;
+  bool large_ = false, finished_ = false;
 };
 
 /// The shape of a statement over both; none when they do not broadcast.

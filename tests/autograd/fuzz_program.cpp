@@ -125,7 +125,7 @@ int Maker::add(Instruction instruction) {
                                        : tape_.constant(own.leaves[number]->value());
   program_.instructions.back().shape = result.shape();
   values_.push_back(result);
-  tame_.push_back(largest(result.value()) <= tame);
+  tame_.push_back(finished_ || largest(result.value()) <= tame);
   if (tame_.back()) return static_cast<int>(number);
   constexpr const char* bounded[] = {"tanh(a)", "a * 0.25", "log(1.5 + square(a))", "sigmoid(a)"};
   return add(bounded[below(4)], {static_cast<int>(number)});
@@ -176,6 +176,7 @@ std::vector<int> Maker::ends() const {
 }
 
 void Maker::choose_outputs() {
+  finished_ = true;  // what is large now stays so, for nothing comes after it: the end of a saturated tanh has no slope
   std::vector<int> last = ends();
   if (last.empty()) last.push_back(0);  // the first leaf is a variable
   while (last.size() > 12) last.erase(last.begin() + below(std::ssize(last)));

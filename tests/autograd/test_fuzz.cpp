@@ -11,6 +11,9 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
+#include <csignal>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cstdlib>
 #include <fstream>
 
@@ -89,7 +92,7 @@ std::string difference(const Program& program, const Run& a, const Run& b, doubl
     differences.emplace_back(i, size.difference);
   }
   for (auto [i, size] : differences)
-    if (size > tolerance * std::max(gradients, 1e-3))
+    if (size > tolerance * std::max(gradients, 1.0))
       return fmt::format("the gradients of v{} differ by {:.3g}, with gradients up to {:.3g}", i, size, gradients);
   return {};
 }
@@ -150,7 +153,7 @@ class Function {
 /// the gradient, other steps are tried: a step may be too long (curvature, a kink) or too short (rounding), and a
 /// single one that agrees to 1e-6 is proof enough, for a gradient that is wrong agrees with none of them, unless by
 /// an accident of this probability.
-std::string against_differences(const Program& program, const Run& run, Tape& inference, double* worst) {
+std::string against_differences(const Program& program, const Run& run, Tape& inference, double& worst) {
   Function f(program, inference, run.values);
   f();
   const double size = std::max(f.size(), 1e-3);
@@ -173,7 +176,7 @@ std::string against_differences(const Program& program, const Run& run, Tape& in
       least = std::min(least, std::abs(expected - along) / (parts + 1e6 * rounding));
       if (least < 1e-6) break;
     }
-    *worst = std::max(*worst, least);
+    worst = std::max(worst, least);
     if (!(least < 1e-6))
       return fmt::format("the gradient of v{} differs from finite differences by {:.3g} of {:.3g}", leaf, least, parts);
   }
@@ -185,21 +188,22 @@ std::string against_differences(const Program& program, const Run& run, Tape& in
 
 /// Tapes that are used again for every program, so that what one leaves behind can disturb the next.
 struct Tapes {
+  double worst = 0;  ///< relative difference between a gradient and finite differences
   Tape fused, split, detours, single, inference = Tape::inference();
 };
 
 /// What is wrong with a program; empty when nothing is.
 std::string failure_of(const Program& program, Tapes& tapes) {
   try {
-    double worst = 0;
     Run fused(program, tapes.fused);
-    if (std::string text = against_differences(program, fused, tapes.inference, &worst); !text.empty())
+    if (std::string text = against_differences(program, fused, tapes.inference, tapes.worst); !text.empty())
       return "differences: " + text;
     Run split(program, tapes.split, {.split = true});
     if (std::string text = difference(program, fused, split, 1e-12); !text.empty()) return "split: " + text;
     if (program.seed % 4 == 0) {
       Run detours(program, tapes.detours, {.detours = true});
-      if (std::string text = difference(program, detours, fused, 0); !text.empty()) return "detours: " + text;
+      // Not the same bits: a weight's product is rounded in another way when the tape knows that it is used again.
+      if (std::string text = difference(program, detours, fused, 1e-12); !text.empty()) return "detours: " + text;
     }
     if (program.seed % 4 == 1) {
       Run single(program, tapes.single, {}, float32);
@@ -244,7 +248,9 @@ TEST_CASE("random programs: gradients agree with finite differences, statements 
     if (!failure.empty()) report(program, failure);
     if (!failure.empty() && ++failures == 3) break;
   }
-  MESSAGE(range.count, " programs of ", instructions / range.count, " instructions on average");
+  MESSAGE(range.count, " programs of ", instructions / range.count, " instructions on average; largest difference ",
+          tapes.worst);
+  CHECK(failures == 0);
 }
 
 TEST_CASE("random programs have the same bits on one and two threads") {
@@ -276,6 +282,24 @@ TEST_CASE("random programs have the same bits on one and two threads") {
       }
     });
   }
+}
+
+TEST_CASE("forked shrink") {
+  if (std::getenv("UNROLL_FUZZ_FORK") == nullptr) return;
+  auto crashes = [](const Program& p) {
+    pid_t child = fork();
+    if (child == 0) {
+      Tapes own;
+      for (int s : {SIGSEGV, SIGABRT}) std::signal(s, SIG_DFL);
+      failure_of(p, own);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status);
+  };
+  Program small = shrink(Maker(chosen_range().first).make(), crashes);
+  std::fputs(to_string(small).c_str(), stderr);
 }
 
 TEST_CASE("random programs are written for PyTorch when UNROLL_FUZZ_JSON names a file") {
