@@ -1,11 +1,18 @@
 #pragma once
 
+#include <autograd/check_gradient.h>
+#include <autograd/checkpoint.h>
+#include <autograd/derivatives.h>
+#include <autograd/ctc.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>
+#include <autograd/indexing.h>
 #include <autograd/indices.h>
+#include <autograd/linear_algebra.h>
 #include <autograd/loss.h>
 #include <autograd/matmul.h>
+#include <autograd/normalize.h>
 #include <autograd/parameter.h>
 #include <autograd/random.h>
 #include <autograd/record.h>
@@ -13,5 +20,7 @@
 #include <autograd/safetensors.h>
 #include <autograd/shape.h>
 #include <autograd/shape_ops.h>
+#include <autograd/softmax.h>
 #include <autograd/tape.h>
 #include <autograd/tensor.h>
+#include <autograd/views.h>

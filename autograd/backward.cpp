@@ -5,7 +5,7 @@
 // anything yet: the first contribution is written, later ones are added, and equal parts that nothing
 // reached are set to zero only when the whole is read.
 
-#include <autograd/graph.h>
+#include <autograd/watch.h>
 
 #include <algorithm>
 #include <cstring>
@@ -82,7 +82,7 @@ bool Graph::claim_base(Node& base) {
     base.borrows = false;
     base.grad = nullptr;
   }
-  if (base.is_parameter && !dual_) {
+  if (base.is_parameter && !dual_ && !for_list_) {
     auto* parameter = static_cast<Parameter*>(const_cast<void*>(base.payload));
     base.grad = static_cast<std::byte*>(parameter->claim_grad(fresh).raw());
   } else if (base.grad == nullptr) {
@@ -115,7 +115,10 @@ bool Graph::claim_part(NodeId region) {
       owner = region;
       return true;
     }
-    same ? complete(owner) : complete(parent.region);
+    if (!same)
+      complete(parent.region);
+    else if (owner != filled)
+      complete(owner);
   } else {
     holder.state = GradState::whole;
   }
@@ -142,7 +145,7 @@ void Graph::complete(NodeId region) {
       NodeId owner = split.owner[i];
       if (owner == no_node)
         zero_part(node, split, i);
-      else if (nodes_[owner].state != GradState::whole)
+      else if (owner != filled && nodes_[owner].state != GradState::whole)
         complete(owner);
     }
     pool_.release(reinterpret_cast<std::byte*>(node.split), split_bytes(split.parts));
@@ -175,51 +178,148 @@ void Graph::start_sweep(NodeId output, const TensorView* seed) {
   const Node& y = nodes_[output];
   GradTarget to = target(output);
   with_scalar(y.dtype, [&]<class T>(T) {
-    if (seed == nullptr) {
-      auto* dy = reinterpret_cast<T*>(to.data);
-      *dy = to.fresh ? T(1) : *dy + T(1);
-    } else if (to.fresh) {
-      copy(to.data, *y.layout, seed->raw(), seed->layout(), y.dtype);
-    } else {  // what a leaf holds already, perhaps seen through a view
-      auto memory = scratch();
-      const Layout one_by_one(y.layout->shape);
-      auto count = static_cast<std::size_t>(y.count());
-      T *sum = array<T>(count), *given = array<T>(count);
-      copy(sum, one_by_one, to.data, *y.layout, y.dtype);
+    auto memory = scratch();
+    const Layout one_by_one(y.layout->shape);
+    auto count = static_cast<std::size_t>(y.count());
+    T* given = array<T>(count);
+    if (seed == nullptr)
+      *given = T(1);
+    else if constexpr (std::is_same_v<T, Dual>)
+      make_dual(given, *seed);
+    else
       copy(given, one_by_one, seed->raw(), seed->layout(), y.dtype);
-      for (std::size_t i = 0; i < count; ++i) sum[i] += given[i];
-      copy(to.data, *y.layout, sum, one_by_one, y.dtype);
+    if (!to.fresh) {  // what a leaf holds already, perhaps seen through a view
+      T* sum = array<T>(count);
+      copy(sum, one_by_one, to.data, *y.layout, y.dtype);
+      for (std::size_t i = 0; i < count; ++i) given[i] = sum[i] + given[i];
     }
+    copy(to.data, *y.layout, given, one_by_one, y.dtype);
   });
 }
 
-void Graph::backward(NodeId output, const TensorView* seed, Source where) {
+void Graph::check_output(NodeId output, const TensorView* seed, const char* function, Source where) const {
   const Node& y = nodes_[output];
-  if (!recording_) fail_at(where, "backward: an inference tape records nothing; use a Tape made by Tape()");
+  if (!recording_) fail_at(where, "{}: an inference tape records nothing; use a Tape made by Tape()", function);
   if (!y.needs_grad)
-    fail_at(where, "backward: the value depends on no trainable parameter and no variable; nothing to compute");
+    fail_at(where, "{}: the value depends on no trainable parameter and no variable; nothing to compute", function);
   if (seed == nullptr && y.count() != 1)
-    fail_at(where, "backward: the value has shape {}; sum it to a scalar or give dL/dy as a seed", y.layout->shape);
-  if (seed != nullptr && (seed->shape() != y.layout->shape || seed->dtype() != y.dtype))
-    fail_at(where, "backward: the seed is {} {} and the value {} {}; they must agree", seed->dtype(), seed->shape(),
+    fail_at(where, "{}: the value has shape {}; sum it to a scalar or give dL/dy as a seed", function, y.layout->shape);
+  if (seed != nullptr && (seed->shape() != y.layout->shape || (seed->dtype() != y.dtype && !dual_)))
+    fail_at(where, "{}: the seed is {} {} and the value {} {}; they must agree", function, seed->dtype(), seed->shape(),
             y.dtype, y.layout->shape);
+}
 
+void Graph::sweep(NodeId output, const TensorView* seed) {
   ++sweep_;
   start_sweep(output, seed);
-  for (NodeId id = output + 1; id-- > 0;) {
-    Node& node = nodes_[id];
-    if (!current(node)) continue;
-    if (node.weight != nullptr) finish_weight(*this, id);
-    if (!node.is_base(id) || node.state == GradState::none) continue;
+  sweep(output, NodeId{0});
+  team_.dismiss();
+}
+
+void Graph::sweep(NodeId last, NodeId first) {
+  for (NodeId id = last + 1; id-- > first;) {
+    if (!current(nodes_[id])) continue;
+    if (nodes_[id].weight != nullptr) finish(id);
+    if (!nodes_[id].is_base(id) || nodes_[id].state == GradState::none) continue;
     complete(id);
-    if (node.operation == nullptr) continue;
-    node.operation->backward(*this, id);
+    if (nodes_[id].operation == nullptr) continue;
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->begin();
+    nodes_[id].operation->backward(*this, id);
+    if (watch_ != nullptr) [[unlikely]]
+      watch_->swept(*this, id);
+    Node& node = nodes_[id];  // which may have moved
     if (node.keeps_grad) continue;
-    if (!node.borrows) pool_.release(node.grad, node.bytes());
+    if (!node.borrows && node.grad != nullptr) pool_.release(node.grad, node.bytes());
     node.borrows = false;
     node.grad = nullptr;
   }
-  team_.dismiss();
+}
+
+void Graph::finish(NodeId weight) {
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->begin();
+  finish_weight(*this, weight);
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->finished_weight(*this, weight);
+}
+
+/// Before a view goes that has claimed a part of an older value's gradient.
+void Graph::let_go(NodeId id) {
+  Node& node = nodes_[id];
+  if (!node.is_part || node.region != id || !current(node)) return;
+  const Part& part = payload<Part>(id);
+  Node& holder = nodes_[nodes_[part.parent].region];
+  if (!current(holder) || holder.state != GradState::split) return;
+  if (part.index >= holder.split->parts || holder.split->owner[part.index] != id) return;
+  if (node.state != GradState::whole) complete(id);
+  holder.split->owner[part.index] = filled;
+}
+
+void Graph::sweep_down_to(NodeId first) {
+  auto end = static_cast<NodeId>(nodes_.size());
+  if (end > first) sweep(end - 1, first);
+  for (NodeId id = first; id < end; ++id) let_go(id);
+}
+
+void Graph::backward(NodeId output, const TensorView* seed, Source where) {
+  check_output(output, seed, "backward", where);
+  sweep(output, seed);
+}
+
+std::vector<Tensor> Graph::gradients(NodeId output, const TensorView* seed, std::span<const NodeId> wanted,
+                                     Source where) {
+  check_output(output, seed, "gradients", where);
+  struct Before {
+    std::byte* grad;
+    bool needs_grad, keeps_grad, leads;  ///< leads: to a wanted one
+  };
+  std::vector<Before> before;
+  for (const Node& node : nodes_) before.push_back({node.grad, node.needs_grad, node.keeps_grad, false});
+  for (NodeId id : wanted) {
+    const Node& node = nodes_[id];
+    if (!node.needs_grad)
+      fail_at(where, "gradients: a value of shape {} in the list needs no gradient; make it with Tape::variable",
+              node.layout->shape);
+    before[node.base].leads = true;
+  }
+  struct Restore {
+    Graph& graph;
+    std::vector<Before>& before;
+    ~Restore() {
+      for (std::size_t id = 0; id < before.size(); ++id) {
+        Node& node = graph.nodes_[id];
+        if (node.grad != nullptr && node.grad != before[id].grad && !node.borrows)
+          graph.pool_.release(node.grad, node.bytes());
+        node.grad = before[id].grad;
+        node.needs_grad = before[id].needs_grad;
+        node.keeps_grad = before[id].keeps_grad;
+        node.borrows = false;
+      }
+      graph.for_list_ = false;
+    }
+  } restore{*this, before};
+
+  for_list_ = true;
+  for (NodeId id = 0; id < nodes_.size(); ++id) {
+    Node& node = nodes_[id];
+    const bool asked = before[id].leads;
+    before[id].leads |= before[node.base].leads;
+    for (NodeId input : node.input_ids()) before[id].leads |= before[input].leads;
+    node.needs_grad &= before[id].leads;
+    node.keeps_grad = asked;
+    node.grad = nullptr;
+  }
+  if (nodes_[output].needs_grad) sweep(output, seed);
+  std::vector<Tensor> result;
+  for (NodeId id : wanted) {
+    const Node& node = nodes_[id];
+    if (nodes_[node.base].grad != nullptr)
+      result.emplace_back(shown({grad_memory(node), node.dtype, *node.layout}));
+    else
+      result.emplace_back(node.layout->shape, node.dtype == float32 ? float32 : float64);
+  }
+  return result;
 }
 
 TensorView Graph::grad(NodeId id, Source where) const {

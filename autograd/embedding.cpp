@@ -1,34 +1,31 @@
 #include <autograd/embedding.h>
 
-#include <autograd/record.h>
+#include <autograd/indexing.h>
 #include <autograd/tape.h>
-
-#include <algorithm>
 
 namespace unroll {
 
+namespace {
+
+Var matrix(Tape& tape, const Argument& table, Source where) {
+  const Var weights = tape.graph().var(table.bind(tape.graph(), "embedding", where));
+  if (weights.rank() != 2) fail_at(where, "embedding: the table has shape {}; it must be a matrix", weights.shape());
+  return weights;
+}
+
+}  // namespace
+
 Var embedding(Tape& tape, const Argument& table, const Indices& ids, Source where) {
-  detail::Graph& graph = tape.graph();
-  const Var weights = graph.var(table.bind(graph, "embedding", where));
-  const Shape shape = weights.shape();
-  if (shape.rank() != 2) fail_at(where, "embedding: the table has shape {}; it must be a matrix", shape);
-  for (Index i = 0; i < ids.size(); ++i)
-    if (ids[i] < 0 || ids[i] >= shape[0])
-      fail_at(where, "embedding: id {} is {}; a table of shape {} has rows 0 to {}", i, ids[i], shape, shape[0] - 1);
-  auto n = ids.size();
-  auto* rows = graph.array<std::int32_t>(static_cast<std::size_t>(n));
-  std::ranges::copy(ids.values(), rows);
-  return record<Duals>(
-      "embedding", {weights}, ids.shape().insert(ids.shape().rank(), shape[1]),
-      [=](auto y, auto from) {
-        for (Index i = 0; i < n; ++i) y.row(i) = from.row(rows[i]);
-      },
-      [=](auto& d) {
-        auto dx = d.dx(0);
-        auto dy = d.dy();
-        for (Index i = 0; i < n; ++i) dx.row(rows[i]) += dy.row(i);
-      },
-      where);
+  return detail::select_slices("embedding", matrix(tape, table, where), 0, ids, -1, where);
+}
+
+Var embedding(Tape& tape, const Argument& table, const Indices& ids, Index padding, Source where) {
+  const Var weights = matrix(tape, table, where);
+  const Index rows = weights.shape()[0], row = padding < 0 ? padding + rows : padding;
+  if (row < 0 || row >= rows)
+    fail_at(where, "embedding: padding index {}; a table of shape {} has rows {} to {}", padding, weights.shape(),
+            -rows, rows - 1);
+  return detail::select_slices("embedding", weights, 0, ids, row, where);
 }
 
 }  // namespace unroll

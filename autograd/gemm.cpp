@@ -162,6 +162,28 @@ void copy_few(const T* from, Index size, T* to) {
     std::copy_n(from, size, to);
 }
 
+/// to = the transpose of the square block at `from`, whose side is 16 bytes.
+template <class T>
+void transpose_block(const T* from, Index stride, T* to, Index width) {
+  using V [[gnu::vector_size(16), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
+  auto row = [&](Index i) { return *reinterpret_cast<const V*>(from + i * stride); };
+  auto put = [&](Index i, V v) { *reinterpret_cast<V*>(to + i * width) = v; };
+  if constexpr (sizeof(T) == 4) {
+    auto low = [](V a, V b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); };
+    auto high = [](V a, V b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); };
+    const V a = row(0), b = row(1), c = row(2), d = row(3);
+    const V p = low(a, c), q = high(a, c), r = low(b, d), s = high(b, d);
+    put(0, low(p, r));
+    put(1, high(p, r));
+    put(2, low(q, s));
+    put(3, high(q, s));
+  } else {
+    const V a = row(0), b = row(1);
+    put(0, __builtin_shufflevector(a, b, 0, 2));
+    put(1, __builtin_shufflevector(a, b, 1, 3));
+  }
+}
+
 template <class T>
 void fill(Index m, Index n, const Start<T>& start, T* c, Index c_row) {
   for (Index row = 0; row < m; ++row) {
@@ -193,7 +215,7 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
   // How the work is cut does not change a single bit, so here it may follow the number of threads.
-  const Index pieces = std::clamp<Index>(m * n * k / work_each, 1, threads());
+  const Index pieces = std::clamp<Index>(m * n * k / work_each, 1, team.size());
   const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache;
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>(), far};
   if (pieces == 1) {
@@ -243,13 +265,20 @@ void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index 
   Index blocks = std::clamp<Index>(rows * columns / (4 * parallel_grain), 1, std::min<Index>(16, groups));
   team.for_each_block(blocks, [&](Index block) {
     for (Index group = groups * block / blocks; group < groups * (block + 1) / blocks; ++group) {
-      Index size = std::min(width, columns - group * width);
+      const Index size = std::min(width, columns - group * width);
+      const T* source = from + group * width * stride;
       T* at = to + group * rows * width;
-      for (Index row = 0; row < rows; ++row, at += width) {
-        const T* element = from + group * width * stride + row;
-        for (Index i = 0; i < size; ++i) at[i] = element[i * stride];
-        std::fill(at + size, at + width, T(0));
+      Index row = 0;
+      if constexpr (sizeof(T) <= 8) {
+        constexpr Index side = 16 / sizeof(T);
+        for (; size % side == 0 && row + side <= rows; row += side)
+          for (Index i = 0; i < size; i += side)
+            transpose_block(source + i * stride + row, stride, at + row * width + i, width);
       }
+      for (; row < rows; ++row)
+        for (Index i = 0; i < size; ++i) at[row * width + i] = source[i * stride + row];
+      if (size < width)
+        for (row = 0; row < rows; ++row) std::fill(at + row * width + size, at + (row + 1) * width, T(0));
     }
   });
 }

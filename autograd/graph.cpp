@@ -1,11 +1,24 @@
 #include <autograd/graph.h>
 #include <autograd/var.h>
+#include <autograd/watch.h>
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace unroll::detail {
+
+Graph::Graph(bool recording, bool dual) : recording_(recording), dual_(dual) {}
+Graph::~Graph() = default;
+
+Watch& Graph::watch() {
+  if (watch_ == nullptr) watch_ = std::make_unique<Watch>();
+  return *watch_;
+}
+
+void Graph::unwatch() { watch_.reset(); }
+
+void Graph::note_computed(NodeId id, std::span<const NodeId> inputs) { watch_->computed(*this, id, inputs); }
 
 NodeId Graph::check(const Var& var, const char* function, Source where) const {
   if (var.graph_ == nullptr) fail_at(where, "{}: an empty Var; assign a value to it first", function);
@@ -19,6 +32,8 @@ Var Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
 
 NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where) {
   if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
+  if (watch_ != nullptr) [[unlikely]]
+    watch_->begin();
   auto id = static_cast<NodeId>(nodes_.size());
   Node& node = nodes_.emplace_back();
   node.operation = operation;
@@ -31,24 +46,18 @@ NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType
   return id;
 }
 
-namespace {
-
-/// The values with tangents of 0.
-void make_dual(std::byte* to, const TensorView& from) {
+void make_dual(Dual* to, const TensorView& from) {
   const Shape& shape = from.shape();
-  auto* duals = reinterpret_cast<Dual*>(to);
-  // Copied to where the second half of the result will be, and spread from its beginning on.
+  // Copied to the end of where the result will be, and spread from its beginning on.
   with_type(from.dtype(), [&]<class T>(T) {
-    T* copied = reinterpret_cast<T*>(to + static_cast<std::size_t>(shape.count()) * (sizeof(Dual) - sizeof(T)));
+    T* copied = reinterpret_cast<T*>(to + shape.count()) - shape.count();
     copy(copied, Layout(shape), from.raw(), from.layout(), from.dtype());
     for (Index i = 0; i < shape.count(); ++i) {
       const T value = copied[i];
-      duals[i] = Dual(static_cast<double>(value));
+      to[i] = Dual(static_cast<double>(value));
     }
   });
 }
-
-}  // namespace
 
 TensorView Graph::shown(const TensorView& view, bool tangents) const {
   if (view.dtype() != DType::dual) return view;
@@ -63,6 +72,14 @@ void Graph::set_tangent(NodeId leaf, const TensorView& tangent) {
   for (std::size_t i = 0; i < values.size(); ++i) duals[i].tangent = values[i];
 }
 
+void Graph::draws_from(Generator& generator) {
+  if (!draws_.again.empty()) {
+    generator = draws_.again.front().before;
+    draws_.again = draws_.again.subspan(1);
+  }
+  if (draws_.noting > 0) draws_.noted.push_back({&generator, generator});
+}
+
 NodeId Graph::add_leaf(const Shape& shape, DType dtype, Source where) {
   NodeId id = append(nullptr, layout(shape), dual_ ? DType::dual : dtype, where);
   nodes_[id].value = static_cast<std::byte*>(arena_.allocate(nodes_[id].bytes()));
@@ -73,7 +90,7 @@ NodeId Graph::add_leaf(const TensorView& tensor, bool needs_grad, Source where) 
   NodeId id = add_leaf(tensor.shape(), tensor.dtype(), where);
   Node& node = nodes_[id];
   if (dual_)
-    make_dual(node.value, tensor);
+    make_dual(value<Dual>(id), tensor);
   else
     copy(node.value, *node.layout, tensor.raw(), tensor.layout(), tensor.dtype());
   node.needs_grad = node.keeps_grad = needs_grad && recording_;
@@ -198,7 +215,7 @@ void Graph::rewind_to(const Mark& mark, Source where) {
     plans_.tidy();
   } else {
     for (std::size_t i = mark.nodes; i < nodes_.size(); ++i)
-      if (nodes_[i].grad != nullptr && !nodes_[i].is_parameter && !nodes_[i].borrows)
+      if (nodes_[i].grad != nullptr && (!nodes_[i].is_parameter || dual_) && !nodes_[i].borrows)
         pool_.release(nodes_[i].grad, nodes_[i].bytes());
   }
   std::erase_if(factors_, [&](NodeId id) {

@@ -3,7 +3,9 @@
 #include <autograd/parallel.h>
 #include <autograd/parameter.h>
 #include <autograd/plan.h>
+#include <autograd/random.h>
 
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -16,14 +18,19 @@ namespace unroll::detail {
 
 using NodeId = std::uint32_t;
 inline constexpr NodeId no_node = ~NodeId{0};
+/// In place of the view that claimed a part: a view that is no longer on the tape, and had filled it.
+inline constexpr NodeId filled = no_node - 1;
 
 class Graph;
+class Watch;
 
 /// What the nodes of one operation have in common.
 struct Operation {
   const char* name;
   /// Adds dL/d(input) to the gradient of every input that needs one. Null for leaves and views.
   void (*backward)(Graph&, NodeId);
+  /// For profiles: the floating-point operations of one call, forward or backward. Null where nobody counts them.
+  double (*flops)(const Graph&, NodeId, std::span<const NodeId> inputs, bool backward) = nullptr;
 };
 
 /// What is in a node's gradient during a sweep. The first contribution to a region is written, the
@@ -40,7 +47,7 @@ struct Split {
   std::ptrdiff_t offset;
   int axis;
   Index parts;
-  NodeId* owner;  ///< for each part the view that claimed it, or no_node
+  NodeId* owner;  ///< for each part the view that claimed it; `filled`; or no_node
 };
 
 /// A view that is one of the equal parts of its parent along an axis: what `chunk` and `v[t]` give.
@@ -107,11 +114,25 @@ struct GradTarget {
   bool fresh;
 };
 
+/// Where generators stood when a checkpoint drew from them.
+struct Draw {
+  Generator* generator;
+  Generator before;
+};
+
+/// The draws of the checkpoints that are being recorded, and those that are being repeated.
+struct Draws {
+  std::vector<Draw> noted;
+  int noting = 0;               ///< how many checkpoints are
+  std::span<const Draw> again;  ///< still to come in a repetition
+};
+
 /// The tape's insides: nodes in creation order, their memory, and the sweep over them.
 class Graph {
  public:
   /// With `dual`, every leaf becomes a pair of value and tangent, whatever its tensor's type: see dual.h.
-  explicit Graph(bool recording, bool dual = false) : recording_(recording), dual_(dual) {}
+  explicit Graph(bool recording, bool dual = false);
+  ~Graph();
 
   // --- Recording -----------------------------------------------------------------------------------
   /// The node behind a Var. Throws Error when it belongs to another tape or to a cleared one.
@@ -148,6 +169,7 @@ class Graph {
   const NodeLayout* layout(const Shape& shape) { return plans_.layout(Layout(shape)); }
   Plans& plans() { return plans_; }
   Team& team() { return team_; }
+  Draws& draws() { return draws_; }
   Arena& arena() { return arena_; }
   Factor& factor(NodeId id);
   /// Memory that lasts until the tape is cleared (or rewound).
@@ -171,6 +193,15 @@ class Graph {
   };
   Scratch scratch() { return Scratch(arena_); }
 
+  /// To be called when a node's value has been computed: see watch.h.
+  void computed(NodeId id, std::span<const NodeId> inputs) {
+    if (watch_ != nullptr) [[unlikely]]
+      note_computed(id, inputs);
+  }
+  Watch& watch();
+  /// Nobody is watching any more.
+  void unwatch();
+
   Node& node(NodeId id) { return nodes_[id]; }
   const Node& node(NodeId id) const { return nodes_[id]; }
   template <class T>
@@ -186,9 +217,14 @@ class Graph {
   TensorView shown(const TensorView& view, bool tangents = false) const;
   bool recording() const { return recording_; }
   bool dual() const { return dual_; }
+  /// To be called before random numbers are drawn from a generator: when a checkpoint runs again, it is set back to
+  /// where it stood the first time.
+  void draws_from(Generator& generator);
 
   // --- Sweeping (backward.cpp) ------------------------------------------------------------------------
   void backward(NodeId output, const TensorView* seed, Source where);
+  /// The gradients of these alone; nothing that outlives the call changes.
+  std::vector<Tensor> gradients(NodeId output, const TensorView* seed, std::span<const NodeId> wanted, Source where);
   /// Memory for a contribution to a node's gradient, laid out like its value.
   GradTarget target(NodeId id);
   /// The same, always initialised: to be added to.
@@ -198,6 +234,8 @@ class Graph {
   /// Gradient-time memory that is given back during the sweep.
   BufferPool& pool() { return pool_; }
   bool current(const Node& node) const { return node.sweep == sweep_; }
+  /// The sweep over the nodes from the last to `first`, which have just been recorded by a backward.
+  void sweep_down_to(NodeId first);
   /// The node, with what an earlier sweep left in it forgotten.
   Node& touch(NodeId id);
 
@@ -217,8 +255,14 @@ class Graph {
   }
 
  private:
+  void note_computed(NodeId id, std::span<const NodeId> inputs);
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
+  void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;
+  void sweep(NodeId output, const TensorView* seed);
+  void sweep(NodeId last, NodeId first);
+  void finish(NodeId weight);
+  void let_go(NodeId part);
   void start_sweep(NodeId output, const TensorView* seed);
   bool can_borrow(NodeId region) const;
   bool borrow(Node& base);
@@ -246,7 +290,13 @@ class Graph {
   std::uint32_t stamp_ = 1;
   std::uint32_t sweep_ = 0;
   bool recording_, dual_;
+  bool for_list_ = false;  ///< the sweep is one of `gradients`
+  Draws draws_;
+  std::unique_ptr<Watch> watch_;
 };
+
+/// Values with tangents of 0.
+void make_dual(Dual* to, const TensorView& from);
 
 /// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (matmul.cpp).
 void finish_weight(Graph& graph, NodeId id);

@@ -2,6 +2,7 @@
 
 #include <autograd/elementwise.h>
 #include <autograd/gemm.h>
+#include <autograd/linear_algebra.h>
 
 #include <algorithm>
 #include <cstring>
@@ -33,35 +34,19 @@ void add_to_rows(T* y, Index rows, Index columns, const T* addend, Index stride,
   }
 }
 
-/// sum (+)= the sum of the rows. Sums of 64 rows at a time, so that long sums lose few digits.
-template <class T>
-void sum_rows(Team& team, T* sum, const T* dy, Index rows, Index columns) {
-  constexpr Index width = 64, height = 64;
-  Index blocks = rows * columns < parallel_grain ? 1 : (columns + width - 1) / width;
-  team.for_each_block(blocks, [&](Index block) {
-    Index begin = blocks == 1 ? 0 : block * width, end = blocks == 1 ? columns : std::min(begin + width, columns);
-    for (Index left = begin; left < end; left += width) {
-      Index n = std::min(width, end - left);
-      Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1, 0, width>> total(sum + left, n);
-      for (Index top = 0; top < rows; top += height) {
-        Eigen::Array<T, Eigen::Dynamic, 1, 0, width> part = Eigen::Array<T, Eigen::Dynamic, 1, 0, width>::Zero(n);
-        for (Index row = top; row < std::min(top + height, rows); ++row)
-          part += Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(dy + row * columns + left, n);
-        total += part;
-      }
-    }
-  });
-}
-
 }  // namespace
 
-/// During a sweep: the weight arranged for dy W^T, and the rows gathered for its gradient.
+/// During a sweep: the weight arranged for dy W^T, and the rows gathered for its gradient; or what a row that was added
+/// to every row of a product is still to receive. Rows come from the last to the first, however many at a time, and are
+/// added up in groups that follow from their number alone: a checkpoint changes no bit.
 struct WeightSweep {
   std::byte* transposed = nullptr;
   std::byte* x = nullptr;   ///< [capacity, K], arranged as the left-hand factor of x^T dy
   std::byte* dy = nullptr;  ///< [capacity, N], as the right-hand one
-  Index rows = 0;
+  Index rows = 0;           ///< of those, filled from the end
   Index capacity = 0;
+  std::byte* sums = nullptr;  ///< [N]: the sum of fewer than 64 rows
+  Index summed = 0;           ///< how many
 };
 
 namespace {
@@ -120,8 +105,10 @@ void flush(Graph& graph, NodeId id, WeightSweep& sweep) {
   Index k = weight.layout->shape[0], n = weight.layout->shape[1], stride = weight.layout->row_stride();
   GradTarget target = graph.target(id);
   T* dw = reinterpret_cast<T*>(target.data);
-  multiply(graph.team(), k, n, sweep.rows, packed_left(reinterpret_cast<const T*>(sweep.x), sweep.capacity, k),
-           packed_right(reinterpret_cast<const T*>(sweep.dy), sweep.capacity),
+  const Index first = sweep.capacity - sweep.rows;
+  const T* x = reinterpret_cast<const T*>(sweep.x) + first * group_rows<T>(k);
+  const T* dy = reinterpret_cast<const T*>(sweep.dy) + first * panel_columns<T>();
+  multiply(graph.team(), k, n, sweep.rows, packed_left(x, sweep.capacity, k), packed_right(dy, sweep.capacity),
            target.fresh ? Start<T>{} : Start<T>{dw, stride}, dw, stride);
   sweep.rows = 0;
 }
@@ -136,20 +123,55 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
   if (sweep.capacity == 0) {
     constexpr Index cache = Index{1} << 18;  // elements: half a core's private cache
     sweep.capacity = std::clamp<Index>(cache / std::max<Index>(k + n, 1), 256, 2048);
-    if (graph.factor(id).uses == 1) sweep.capacity = std::min(sweep.capacity, std::max<Index>(rows, 1));
     sweep.x = graph.pool().allocate(packed_bytes<T>(sweep.capacity, k, group_rows<T>(k)));
     sweep.dy = graph.pool().allocate(packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
   }
-  for (Index row = 0; row < rows;) {
+  for (Index bottom = rows; bottom > 0;) {
     if (sweep.rows == sweep.capacity) flush<T>(graph, id, sweep);
-    Index some = std::min(rows - row, sweep.capacity - sweep.rows);
-    pack_rows(graph.team(), x + row * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x),
-              sweep.capacity, sweep.rows);
-    pack_rows(graph.team(), dy + row * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy),
-              sweep.capacity, sweep.rows);
+    const Index some = std::min(bottom, sweep.capacity - sweep.rows), to = sweep.capacity - sweep.rows - some;
+    bottom -= some;
+    pack_rows(graph.team(), x + bottom * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x),
+              sweep.capacity, to);
+    pack_rows(graph.team(), dy + bottom * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy),
+              sweep.capacity, to);
     sweep.rows += some;
-    row += some;
   }
+}
+
+/// Adds the sum of the rows of dy to a row's gradient, by and by: sums of 64 rows at a time, so that long sums lose few
+/// digits.
+template <class T>
+void gather_row(Graph& graph, NodeId id, const T* dy, Index rows, Index columns) {
+  constexpr Index width = 64, height = 64;
+  WeightSweep& sweep = weight_sweep(graph, id);
+  if (sweep.sums == nullptr) {
+    sweep.sums = graph.pool().allocate(static_cast<std::size_t>(columns) * sizeof(T));
+    std::fill_n(reinterpret_cast<T*>(sweep.sums), columns, T(0));
+  }
+  T* total = reinterpret_cast<T*>(graph.accumulator(id));
+  const Index blocks = rows * columns < parallel_grain ? 1 : (columns + width - 1) / width;
+  graph.team().for_each_block(blocks, [&](Index block) {
+    const Index begin = blocks == 1 ? 0 : block * width, end = blocks == 1 ? columns : std::min(begin + width, columns);
+    for (Index left = begin; left < end; left += width) {
+      const Index n = std::min(width, end - left);
+      using Row = Eigen::Array<T, Eigen::Dynamic, 1, 0, width>;
+      Eigen::Map<Row> kept(reinterpret_cast<T*>(sweep.sums) + left, n), sum(total + left, n);
+      Row part = kept;
+      for (Index bottom = rows, summed = sweep.summed; bottom > 0;) {
+        const Index some = std::min(height - summed, bottom);
+        for (Index row = bottom - 1; row >= bottom - some; --row)
+          part += Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(dy + row * columns + left, n);
+        bottom -= some;
+        summed += some;
+        if (summed < height) continue;
+        sum += part;
+        part.setZero();
+        summed = 0;
+      }
+      kept = part;
+    }
+  });
+  sweep.summed = (sweep.summed + rows) % height;
 }
 
 template <class T>
@@ -171,7 +193,7 @@ void addend_backward(Graph& graph, NodeId id, const T* dy, Index rows, Index col
   const Node& addend = graph.node(id);
   if (!addend.needs_grad) return;
   if (addend.count() != rows * columns) {
-    sum_rows(graph.team(), reinterpret_cast<T*>(graph.accumulator(id)), dy, rows, columns);
+    gather_row(graph, id, dy, rows, columns);
     return;
   }
   GradTarget target = graph.target(id);
@@ -194,22 +216,31 @@ void affine_backward(Graph& graph, NodeId id) {
   });
 }
 
-constexpr Operation affine{"matmul", affine_backward};
+double affine_flops(const Graph& graph, NodeId id, std::span<const NodeId> inputs, bool backward) {
+  const Shape& y = graph.node(id).layout->shape;
+  double flops = 0;
+  for (std::size_t i = 0; i + 1 < inputs.size(); i += 2) {
+    const Node &a = graph.node(inputs[i]), &b = graph.node(inputs[i + 1]);
+    bool addends = b.layout->shape.rank() != 2 || a.layout->shape.columns() != b.layout->shape[0];
+    if (addends || a.layout->rows() != y.rows()) break;
+    double products = backward ? (a.needs_grad ? 1 : 0) + (b.needs_grad ? 1 : 0) : 1;
+    flops += 2.0 * static_cast<double>(y.count()) * static_cast<double>(b.layout->shape[0]) * products;
+  }
+  return flops;
+}
 
-/// The layout of a product, after checks.
-const NodeLayout* product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
+constexpr Operation affine{"matmul", affine_backward, affine_flops};
+
+/// The layout of a product, after checks; the distance is 1 where b is not a matrix: see linear_algebra.h.
+Derived product_layout(Graph& graph, NodeId a_id, NodeId b_id, Source where) {
   const Node &a = graph.node(a_id), &b = graph.node(b_id);
   if (a.dtype != b.dtype) fail_at(where, "matmul: a is {} and b is {}; convert one of them", a.dtype, b.dtype);
   constexpr std::uintptr_t product = ~std::uintptr_t{0};
   auto make = [&] {
     const Shape &left = a.layout->shape, &right = b.layout->shape;
-    if (right.rank() != 2 || left.rank() < 1)
-      fail_at(where, "matmul: a is {} and b is {}; b must be a matrix, and a have at least one axis", left, right);
-    if (left.columns() != right[0])
-      fail_at(where, "matmul: a is {} and b is {}; a's columns must equal b's rows", left, right);
-    return Derived{graph.layout(left.with(left.rank() - 1, right[1]))};
+    return Derived{graph.layout(product_shape(left, right, where)), right.rank() != 2};
   };
-  return graph.plans().derived(a.layout, reinterpret_cast<std::uintptr_t>(b.layout), product, make).layout;
+  return graph.plans().derived(a.layout, reinterpret_cast<std::uintptr_t>(b.layout), product, make);
 }
 
 /// True when an addend can be added row by row to a product of this shape.
@@ -220,7 +251,30 @@ bool adds_by_rows(const Node& addend, const NodeLayout* product) {
   return own.rank() == 1 && own[0] == shape.columns() && addend.layout->contiguous();
 }
 
-Var plus(const Var& a, const Var& b, Source where) { return Var(a + b, where); }
+/// A sum whose terms only broadcasting brings together, or that holds products with something else than a matrix.
+Var sum_apart(Graph& graph, std::span<const NodeId> inputs, std::size_t products, Source where) {
+  std::array<const NodeLayout*, 16> layouts{};
+  const std::size_t terms = inputs.size() - products;
+  for (std::size_t i = 0; i < terms; ++i)
+    layouts[i] = i < products ? product_layout(graph, inputs[2 * i], inputs[2 * i + 1], where).layout
+                              : graph.node(inputs[products + i]).layout;
+  Shape shape = layouts[0]->shape;
+  for (std::size_t i = 1; i < terms; ++i) shape = broadcast(shape, layouts[i]->shape, "matmul's addend", where);
+
+  Var sum;
+  for (std::size_t i = 0; i < terms; ++i) {
+    Var term;
+    if (i >= products) {
+      term = graph.var(inputs[products + i]);
+    } else {
+      const Var a = graph.var(inputs[2 * i]), b = graph.var(inputs[2 * i + 1]);
+      term = b.rank() == 2 ? Var(matmul(a, b, where), where)
+                           : graph.var(record_batches(graph, inputs[2 * i], inputs[2 * i + 1], layouts[i], where));
+    }
+    sum = i == 0 ? term : Var(sum + term, where);
+  }
+  return sum;
+}
 
 /// The addend to whose gradient dy is added as it is, and that shares no memory with another input.
 NodeId handed_on(const Graph& graph, std::span<const NodeId> inputs, std::size_t first_addend,
@@ -237,19 +291,25 @@ NodeId handed_on(const Graph& graph, std::span<const NodeId> inputs, std::size_t
 }  // namespace
 
 void finish_weight(Graph& graph, NodeId id) {
-  Node& node = graph.node(id);
-  WeightSweep& sweep = *node.weight;
-  Index k = node.layout->shape[0], n = node.layout->shape[1];
-  with_scalar(node.dtype, [&]<class T>(T) {
+  WeightSweep& sweep = *graph.node(id).weight;
+  BufferPool& pool = graph.pool();
+  with_scalar(graph.node(id).dtype, [&]<class T>(T) {
+    const Shape& shape = graph.node(id).layout->shape;
     flush<T>(graph, id, sweep);
-    if (sweep.transposed != nullptr) graph.pool().release(sweep.transposed, packed_bytes<T>(n, k, panel_columns<T>()));
+    if (sweep.transposed != nullptr)
+      pool.release(sweep.transposed, packed_bytes<T>(shape[1], shape[0], panel_columns<T>()));
     if (sweep.capacity != 0) {
-      graph.pool().release(sweep.x, packed_bytes<T>(sweep.capacity, k, group_rows<T>(k)));
-      graph.pool().release(sweep.dy, packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
+      pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], group_rows<T>(shape[0])));
+      pool.release(sweep.dy, packed_bytes<T>(sweep.capacity, shape[1], panel_columns<T>()));
+    }
+    if (sweep.sums != nullptr) {
+      T* total = reinterpret_cast<T*>(graph.accumulator(id));
+      for (Index i = 0; i < shape.count(); ++i) total[i] += reinterpret_cast<const T*>(sweep.sums)[i];
+      pool.release(sweep.sums, static_cast<std::size_t>(shape.count()) * sizeof(T));
     }
   });
-  graph.pool().release(reinterpret_cast<std::byte*>(node.weight), sizeof(WeightSweep));
-  node.weight = nullptr;
+  pool.release(reinterpret_cast<std::byte*>(&sweep), sizeof(WeightSweep));
+  graph.node(id).weight = nullptr;
 }
 
 Var record_affine(std::span<const Argument> factors, std::span<const Argument> addends, Source where) {
@@ -265,27 +325,23 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
             addends.size());
   std::array<NodeId, most> inputs{};
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
-  const NodeLayout* layout = product_layout(*graph, inputs[0], inputs[1], where);
+  const Derived first = product_layout(*graph, inputs[0], inputs[1], where);
+  const NodeLayout* layout = first.layout;
   DType dtype = graph->node(inputs[0]).dtype;
-  bool in_place = true;
-  for (std::size_t i = 1; i < products; ++i)
-    in_place &= product_layout(*graph, inputs[2 * i], inputs[2 * i + 1], where) == layout;
+  bool in_place = first.distance == 0;
+  for (std::size_t i = 1; i < products; ++i) {
+    const Derived next = product_layout(*graph, inputs[2 * i], inputs[2 * i + 1], where);
+    in_place &= next.layout == layout && next.distance == 0;
+    if (graph->node(inputs[2 * i]).dtype != dtype)
+      fail_at(where, "matmul: one product is {} and another {}; convert one", dtype, graph->node(inputs[2 * i]).dtype);
+  }
   for (std::size_t i = 0; i < addends.size(); ++i) {
     NodeId id = inputs[factors.size() + i] = addends[i].bind(*graph, "matmul", where);
-    if (!adds_by_rows(graph->node(id), layout)) {
-      in_place = false;
-      broadcast(layout->shape, graph->node(id).layout->shape, "matmul's addend", where);
-    }
+    in_place &= adds_by_rows(graph->node(id), layout);
     if (graph->node(id).dtype != dtype)
       fail_at(where, "matmul: the product is {} and what is added {}; convert one", dtype, graph->node(id).dtype);
   }
-  if (!in_place) {  // shapes that only broadcasting brings together
-    Var sum = record_affine(factors.first(2), {}, where);
-    for (std::size_t i = 1; i < products; ++i)
-      sum = plus(sum, record_affine(factors.subspan(2 * i, 2), {}, where), where);
-    for (std::size_t i = 0; i < addends.size(); ++i) sum = plus(sum, graph->var(inputs[factors.size() + i]), where);
-    return sum;
-  }
+  if (!in_place) return sum_apart(*graph, {inputs.data(), factors.size() + addends.size()}, products, where);
 
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
   NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, layout, where);
@@ -313,6 +369,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
       start = {y, columns};
     }
   });
+  graph->computed(id, {inputs.data(), factors.size() + addends.size()});
   return graph->var(id);
 }
 

@@ -22,9 +22,16 @@ struct Affine {
   Var record(Source) const { return detail::record_affine(factors, addends, where); }
 };
 
-/// y = a b: a [..., M, K] (or [K]), b [K, N], y [..., M, N].
-/// Added to products, Vars or Parameters of y's shape, or to a row [N], it accumulates in place.
-/// Throws Error when a's last axis and b's first differ, or b is not a matrix.
+/// y = a b, as in NumPy and PyTorch: a [..., M, K] and b [..., K, N] give y [..., M, N], each matrix of a times the
+/// matrix of b in its place; the axes before the matrices broadcast. A vector a [K] is one row, a vector b [K] one
+/// column, and that axis is not in y: [..., M, K] times [K] is [..., M], and two vectors give a scalar.
+///
+/// dL/da = dL/dy b^T and dL/db = a^T dL/dy, summed over the axes along which an operand is repeated. Views such as
+/// transpose(b) are read as they lie, unless neither rows nor columns are contiguous.
+///
+/// Where b is a matrix [K, N], products, Vars or Parameters of y's shape, or a row [N], that are added to it accumulate
+/// in place; else they are added by a statement. Throws Error when the types or the lengths of K differ, the axes
+/// before the matrices do not broadcast, or an operand is a scalar.
 inline Affine<1, 0> matmul(const Argument& a, const Argument& b, Source where = Source::here()) {
   return {{a, b}, {}, where};
 }

@@ -106,6 +106,7 @@ struct Team::State {
 };
 
 Team::Team() = default;
+Team::Team(Alone) : alone_(true) {}
 Team::~Team() = default;
 
 void Team::run(Index blocks, Call call, void* what) {

@@ -31,6 +31,9 @@ inline Index threads() { return UNROLL_THREAD_SANITIZER ? 2 : tbb::this_task_are
 class Team {
  public:
   Team();
+  /// The calling thread alone: for what a block calls, where the team itself is busy.
+  struct Alone {};
+  explicit Team(Alone);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
@@ -40,7 +43,7 @@ class Team {
   /// Every thread gets the same blocks each time, so that what they read stays in its core's cache.
   template <class F>
   void for_each_block(Index blocks, F&& f) {
-    if (blocks > 1 && threads() > 1) {
+    if (blocks > 1 && size() > 1) {
       run(
           blocks, [](void* what, Index block) { (*static_cast<std::remove_reference_t<F>*>(what))(block); },
           const_cast<void*>(static_cast<const void*>(&f)));
@@ -48,6 +51,8 @@ class Team {
     }
     for (Index block = 0; block < blocks; ++block) f(block);
   }
+  /// The number of threads that work is shared among.
+  Index size() const { return alone_ ? 1 : threads(); }
   /// Lets the threads go.
   void dismiss();
 
@@ -57,6 +62,7 @@ class Team {
 
   struct State;
   std::unique_ptr<State> state_;
+  bool alone_ = false;
 };
 
 /// The same for a single long loop that comes without a tape, by oneTBB's own scheduling. The wait is isolated, so that

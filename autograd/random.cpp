@@ -178,7 +178,7 @@ void Generator::fill_bernoulli(void* data, DType dtype, Index n, double probabil
   if (!std::isfinite(one_value)) fail("fill_bernoulli: the value to write is {}; it must be finite", one_value);
   // A probability within 2^-33 of 1 has the threshold 2^32, which no 32-bit comparison can express.
   const auto threshold = static_cast<std::uint64_t>(std::llround(probability_of_one * 0x1p32));
-  with_type(dtype, [&]<class T>(T) {
+  with_scalar(dtype, [&]<class T>(T) {
     T* out = static_cast<T*>(data);
     const T one = static_cast<T>(one_value);
     if (threshold > std::numeric_limits<std::uint32_t>::max()) {

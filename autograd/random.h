@@ -60,10 +60,10 @@ class Generator {
   /// Fills with mean + std * normal(), rounded once: the z of each element, in row-major order, is what
   /// calling `normal()` would give. Throws Error unless mean and std are finite and std >= 0.
   void fill_normal(Tensor& tensor, double mean = 0.0, double std = 1.0);
-  /// Writes `n` elements of the given type: `one_value` with the given probability, in [0, 1], and 0
-  /// otherwise. Element i is decided by the word at position + i alone: it is a one when
-  /// word < probability * 2^32 (rounded: the probability is met to 2^-33). Costs 1 to 3 ns an element in an optimised
-  /// build. Throws Error when n < 0, the probability is not in [0, 1] or `one_value` is not finite.
+  /// Writes `n` elements of the given type (on a tape it may be `dual`: with tangents of 0): `one_value` with the
+  /// given probability, in [0, 1], and 0 otherwise. Element i is decided by the word at position + i alone: it is a one
+  /// when word < probability * 2^32 (rounded: the probability is met to 2^-33). Costs 1 to 3 ns an element in an
+  /// optimised build. Throws Error when n < 0, the probability is not in [0, 1] or `one_value` is not finite.
   void fill_bernoulli(void* data, DType dtype, Index n, double probability_of_one, double one_value = 1.0);
 
  private:

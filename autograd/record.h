@@ -107,6 +107,7 @@ Var record(const char* name, const Argument (&inputs)[N], const Shape& shape, Fo
       forward(y, graph->view(ids[K]).template matrix<T>()...);
     }(std::make_index_sequence<N>{});
   });
+  graph->computed(id, ids);
   return graph->var(id);
 }
 

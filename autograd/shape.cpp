@@ -66,6 +66,7 @@ Layout::Layout(const Shape& s) : shape(s) {
 }
 
 bool Layout::contiguous() const {
+  if (shape.count() == 0) return true;
   Index expected = 1;
   for (int i = shape.rank() - 1; i >= 0; --i) {
     if (shape[i] != 1 && stride(i) != expected) return false;
@@ -76,7 +77,7 @@ bool Layout::contiguous() const {
 
 bool Layout::rowwise() const {
   int last = shape.rank() - 1;
-  if (last < 0) return true;
+  if (last < 0 || shape.count() == 0) return true;
   if (shape[last] > 1 && stride(last) != 1) return false;
   Index expected = -1;  // known once the innermost row axis longer than 1 is met
   for (int i = last - 1; i >= 0; --i) {

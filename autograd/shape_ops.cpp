@@ -1,6 +1,9 @@
 #include <autograd/shape_ops.h>
 
-#include <autograd/statement.h>
+#include <autograd/ranges.h>
+#include <autograd/record.h>
+
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -8,206 +11,298 @@ namespace unroll {
 
 using detail::Graph;
 using detail::NodeId;
+using detail::Parent;
+using detail::parent_of;
 
 namespace {
 
-/// The graph of a Var that is going to be an operand.
-Graph& graph_of(const Var& x, const char* function, Source where) {
-  if (x.graph() == nullptr) fail_at(where, "{}: an empty Var; assign a value to it first", function);
-  return *x.graph();
-}
+template <class T>
+using Elements = Eigen::Array<T, Eigen::Dynamic, 1>;
 
-Index counted_from_end(Index i, Index size) { return i < 0 ? i + size : i; }
-
-}  // namespace
-
-// What a view's layout is made from, as Plans::derived keeps it: the axis, and the kind of view or the number of parts.
-constexpr Index selects = 0;
-
-Var select(const Var& x, int axis, Index index, Source where) {
-  Graph& graph = graph_of(x, "select", where);
-  NodeId id = graph.check(x, "select", where);
-  const detail::NodeLayout& from = *graph.node(id).layout;
-  axis = from.shape.axis(axis, "select", where);
-  Index size = from.shape[axis], i = counted_from_end(index, size);
-  if (i < 0 || i >= size)
-    fail_at(where, "select: index {} of axis {} in a tensor of shape {}", index, axis, from.shape);
-  auto to = graph.plans().derived(&from, static_cast<std::uintptr_t>(axis), selects, [&] {
-    Layout layout(from.shape.without(axis));
-    for (int k = 0, j = 0; k < from.shape.rank(); ++k)
-      if (k != axis) layout.strides[static_cast<std::size_t>(j++)] = from.stride(k);
-    return detail::Derived{graph.plans().layout(layout), from.stride(axis)};
-  });
-  return graph.var(graph.add_part({id, axis, size, i}, to.layout, i * to.distance, where));
-}
-
-Var slice(const Var& x, int axis, Index begin, Index end, Source where) {
-  Graph& graph = graph_of(x, "slice", where);
-  NodeId id = graph.check(x, "slice", where);
-  Layout layout = *graph.node(id).layout;
-  axis = layout.shape.axis(axis, "slice", where);
-  Index size = layout.shape[axis];
-  Index first = counted_from_end(begin, size), last = counted_from_end(end, size);
-  if (first < 0 || last > size || first > last)
-    fail_at(where, "slice: elements {} to {} of axis {} in a tensor of shape {}", begin, end, axis, layout.shape);
-  layout.shape = layout.shape.with(axis, last - first);
-  return graph.var(graph.add_view(id, graph.plans().layout(layout), first * layout.stride(axis), where));
-}
-
-Var part(const Var& x, int axis, Index parts, Index index, Source where) {
-  Graph& graph = graph_of(x, "chunk", where);
-  NodeId id = graph.check(x, "chunk", where);
-  const detail::NodeLayout& from = *graph.node(id).layout;
-  axis = from.shape.axis(axis, "chunk", where);
-  if (parts < 1) fail_at(where, "chunk: {} parts; at least one is needed", parts);
-  auto to = graph.plans().derived(&from, static_cast<std::uintptr_t>(axis), static_cast<std::uintptr_t>(parts), [&] {
-    Index size = from.shape[axis];
-    if (size % parts != 0)
-      fail_at(where, "chunk: axis {} of shape {} does not divide into {} equal parts", axis, from.shape, parts);
-    Layout layout = from;
-    layout.shape = from.shape.with(axis, size / parts);
-    return detail::Derived{graph.plans().layout(layout), size / parts * from.stride(axis)};
-  });
-  if (index < 0 || index >= parts)
-    fail_at(where, "chunk: part {} of {} along axis {} of shape {}", index, parts, axis, from.shape);
-  return graph.var(graph.add_part({id, axis, parts, index}, to.layout, index * to.distance, where));
-}
-
-Var reshape(const Var& x, std::initializer_list<Index> sizes, Source where) {
-  std::array<Index, max_rank> resolved{};
-  Index known = 1;
-  int open = -1, n = 0;
-  if (sizes.size() > static_cast<std::size_t>(max_rank))
-    fail_at(where, "reshape: {} axes; a tensor has at most {}", sizes.size(), max_rank);
-  for (Index size : sizes) {
-    if (size < 0 && open >= 0) fail_at(where, "reshape: more than one size is negative; only one can be left open");
-    if (size < 0)
-      open = n;
-    else
-      known *= size;
-    resolved[static_cast<std::size_t>(n++)] = size;
-  }
-  if (open >= 0) resolved[static_cast<std::size_t>(open)] = known == 0 ? 0 : x.shape().count() / known;
-  return reshape(x, Shape(std::span<const Index>(resolved.data(), static_cast<std::size_t>(n))), where);
-}
-
-Var reshape(const Var& x, const Shape& shape, Source where) {
-  Graph& graph = graph_of(x, "reshape", where);
-  NodeId id = graph.check(x, "reshape", where);
-  const Shape& from = graph.node(id).layout->shape;
-  if (from.count() != shape.count())
-    fail_at(where, "reshape: {} has {} elements and {} has {}", from, from.count(), shape, shape.count());
-  id = graph.contiguous(id, where);
-  return graph.var(graph.add_view(id, graph.layout(shape), 0, where));
-}
-
-Var transpose(const Var& x, int axis_a, int axis_b, Source where) {
-  Graph& graph = graph_of(x, "transpose", where);
-  NodeId id = graph.check(x, "transpose", where);
-  Layout layout = *graph.node(id).layout;
-  auto a = static_cast<std::size_t>(layout.shape.axis(axis_a, "transpose", where));
-  auto b = static_cast<std::size_t>(layout.shape.axis(axis_b, "transpose", where));
-  Shape shape = layout.shape;
-  layout.shape =
-      shape.with(static_cast<int>(a), shape[static_cast<int>(b)]).with(static_cast<int>(b), shape[static_cast<int>(a)]);
-  std::swap(layout.strides[a], layout.strides[b]);
-  return graph.var(graph.add_view(id, graph.plans().layout(layout), 0, where));
-}
-
-Var detach(const Var& x, Source where) {
-  Graph& graph = graph_of(x, "detach", where);
-  NodeId id = graph.check(x, "detach", where);
-  NodeId result = graph.add_view(id, graph.node(id).layout, 0, where);
-  graph.node(result).needs_grad = false;
-  return graph.var(result);
-}
-
-namespace {
-
-/// Where each part of a concatenation lies in it: as rows of a fixed distance, at `offset`.
-struct Pieces {
-  Index outer;    ///< the axes before: rows of the result
-  Index columns;  ///< the axes from the concatenated one on: elements of a row
+/// A tensor as rows (the axes before the one that is concatenated) of so many elements (the axes from it on).
+struct Grid {
+  Index rows, columns;
 };
 
-template <class T, class F>
-void for_each_piece(Graph& graph, std::span<const NodeId> inputs, Pieces pieces, F&& f) {
-  Index offset = 0;
-  for (NodeId id : inputs) {
-    Index width = graph.node(id).count() / std::max<Index>(pieces.outer, 1);
-    f(id, offset, width);
-    offset += width;
-  }
+/// One part of a concatenation: in each of the rows, `width` elements from `offset` on.
+struct Piece {
+  std::byte* memory;  ///< its values or gradients, one after another; null when they don't matter
+  Index offset, width;
+  bool fresh = false;
+};
+
+/// Calls `f(piece, from, to, n)` for every run of n elements of the result, from `to` on, that are elements `from` on
+/// of one piece; the result's elements cut up evenly among threads.
+template <class F>
+void for_each_run(Graph& graph, std::span<const Piece> pieces, Grid grid, F&& f) {
+  detail::for_each_range(graph, grid.rows * grid.columns, 1, [&](Index begin, Index end) {
+    Index row = begin / grid.columns, column = begin % grid.columns;
+    auto piece = std::ranges::upper_bound(pieces, column, {}, &Piece::offset) - 1;
+    while (begin < end) {
+      Index from = column - piece->offset, n = std::min(piece->width - from, end - begin);
+      if (piece->memory != nullptr) f(*piece, row * piece->width + from, begin, n);
+      begin += n;
+      column += n;
+      ++piece;
+      if (column != grid.columns) continue;
+      column = 0;
+      ++row;
+      piece = pieces.begin();
+    }
+  });
+}
+
+/// True when no two nodes share memory: told from their order, which is that of recording wherever it matters.
+bool apart(const Graph& graph, std::span<const NodeId> ids) {
+  for (std::size_t k = 1; k < ids.size(); ++k)
+    if (graph.node(ids[k - 1]).base >= graph.node(ids[k]).base) return false;
+  return true;
 }
 
 void concat_backward(Graph& graph, NodeId id) {
-  auto pieces = graph.payload<Pieces>(id);
+  auto scratch = graph.scratch();
+  const auto grid = graph.payload<Grid>(id);
+  const std::span<const NodeId> inputs = graph.node(id).input_ids();
+  auto* pieces = graph.array<Piece>(inputs.size());
+  // Gradients that share memory, or are small, are done one after the other.
+  const bool at_once = graph.node(id).count() > detail::copy_grain && apart(graph, inputs);
   with_scalar(graph.node(id).dtype, [&]<class T>(T) {
-    MatrixMap<T> dy(reinterpret_cast<T*>(graph.node(id).grad), pieces.outer, pieces.columns,
-                    Eigen::OuterStride<>(pieces.columns));
-    for_each_piece<T>(graph, graph.node(id).input_ids(), pieces, [&](NodeId input, Index offset, Index width) {
-      if (!graph.node(input).needs_grad) return;
-      auto target = graph.target(input);
-      MatrixMap<T> dx(reinterpret_cast<T*>(target.data), pieces.outer, width, Eigen::OuterStride<>(width));
-      if (target.fresh)
-        dx = dy.middleCols(offset, width);
+    const T* dy = reinterpret_cast<const T*>(graph.node(id).grad);
+    auto add = [dy](const Piece& piece, Index from, Index to, Index n) {
+      Eigen::Map<Elements<T>> dx(reinterpret_cast<T*>(piece.memory) + from, n);
+      Eigen::Map<const Elements<T>> share(dy + to, n);
+      if (piece.fresh)
+        dx = share;
       else
-        dx += dy.middleCols(offset, width);
-    });
+        dx += share;
+    };
+    Index offset = 0;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      const Index width = graph.node(inputs[k]).count() / std::max<Index>(grid.rows, 1);
+      Piece& piece = *new (pieces + k) Piece{nullptr, offset, width};
+      offset += width;
+      if (!graph.node(inputs[k]).needs_grad) continue;
+      auto target = graph.target(inputs[k]);
+      piece.memory = target.data;
+      piece.fresh = target.fresh;
+      for (Index row = 0; !at_once && row < grid.rows; ++row)
+        add(piece, row * width, row * grid.columns + piece.offset, width);
+    }
+    if (at_once) for_each_run(graph, {pieces, inputs.size()}, grid, add);
   });
 }
 
 constexpr detail::Operation concat_operation{"concat", concat_backward};
 
-/// The parts' memory, one after another along rows of `columns` elements, as a tensor of the given shape.
-Var join(std::span<const Var> parts, const Shape& shape, Pieces pieces, const char* function, Source where) {
-  Graph& graph = graph_of(parts[0], function, where);
-  auto* ids = graph.array<NodeId>(parts.size());
-  for (std::size_t k = 0; k < parts.size(); ++k)
-    ids[k] = graph.contiguous(graph.check(parts[k], function, where), where);
-  std::span<const NodeId> inputs(ids, parts.size());
-  DType dtype = graph.node(ids[0]).dtype;
-  for (NodeId id : inputs)
-    if (graph.node(id).dtype != dtype)
-      fail_at(where, "{}: {} meets {}; convert one of them", function, dtype, graph.node(id).dtype);
-  NodeId result = graph.add(concat_operation, inputs, graph.layout(shape), where);
-  graph.keep(result, pieces);
-  with_scalar(dtype, [&]<class T>(T) {
-    MatrixMap<T> y(graph.value<T>(result), pieces.outer, pieces.columns, Eigen::OuterStride<>(pieces.columns));
-    for_each_piece<T>(graph, inputs, pieces, [&](NodeId input, Index offset, Index width) {
-      y.middleCols(offset, width) =
-          MatrixMap<T>(graph.value<T>(input), pieces.outer, width, Eigen::OuterStride<>(width));
+/// The nodes of Vars of one type on one tape.
+struct Parts {
+  Graph& graph;
+  std::span<NodeId> ids;
+
+  const detail::NodeLayout& layout(std::size_t k) const { return *graph.node(ids[k]).layout; }
+};
+
+Parts parts_of(std::span<const Var> vars, const char* function, Source where) {
+  if (vars.empty()) fail_at(where, "{}: no parts; at least one is needed", function);
+  Graph& graph = detail::parent_of(vars[0], function, where).graph;
+  auto* ids = graph.array<NodeId>(vars.size());
+  for (std::size_t k = 0; k < vars.size(); ++k) {
+    ids[k] = graph.check(vars[k], function, where);
+    const DType first = graph.node(ids[0]).dtype, own = graph.node(ids[k]).dtype;
+    if (own != first) fail_at(where, "{}: {} meets {}; convert one of them", function, first, own);
+  }
+  return {graph, {ids, vars.size()}};
+}
+
+/// The parts' elements as columns of a grid, as a tensor of the given shape.
+Var join(const Parts& parts, const Shape& shape, Grid grid, Source where) {
+  Graph& graph = parts.graph;
+  for (NodeId& id : parts.ids) id = graph.contiguous(id, where);
+  NodeId result = graph.add(concat_operation, parts.ids, graph.layout(shape), where);
+  graph.keep(result, grid);
+  auto scratch = graph.scratch();
+  auto* pieces = graph.array<Piece>(parts.ids.size());
+  Index offset = 0;
+  for (std::size_t k = 0; k < parts.ids.size(); ++k) {
+    const detail::Node& node = graph.node(parts.ids[k]);
+    new (pieces + k) Piece{node.value, offset, node.count() / std::max<Index>(grid.rows, 1)};
+    offset += pieces[k].width;
+  }
+  with_scalar(graph.node(result).dtype, [&]<class T>(T) {
+    T* y = graph.value<T>(result);
+    for_each_run(graph, {pieces, parts.ids.size()}, grid, [y](const Piece& piece, Index from, Index to, Index n) {
+      Eigen::Map<Elements<T>>(y + to, n) =
+          Eigen::Map<const Elements<T>>(reinterpret_cast<const T*>(piece.memory) + from, n);
     });
   });
+  graph.computed(result, inputs);
   return graph.var(result);
 }
 
 }  // namespace
 
-Var stack(std::span<const Var> parts, Source where) {
-  if (parts.empty()) fail_at(where, "stack: no parts; at least one is needed");
-  const Shape shape = parts[0].shape();
-  for (const Var& p : parts)
-    if (p.shape() != shape) fail_at(where, "stack: parts of shapes {} and {}; they must agree", shape, p.shape());
-  auto n = static_cast<Index>(parts.size());
-  return join(parts, shape.insert(0, n), {1, n * shape.count()}, "stack", where);
+Var stack(std::span<const Var> vars, Source where) { return stack(vars, 0, where); }
+
+Var stack(std::initializer_list<Var> vars, int axis, Source where) {
+  return stack(std::span<const Var>(vars.begin(), vars.size()), axis, where);
 }
 
-Var concat(std::span<const Var> parts, int axis, Source where) {
-  if (parts.empty()) fail_at(where, "concat: no parts; at least one is needed");
-  Shape shape = parts[0].shape();
-  axis = shape.axis(axis, "concat", where);
+Var stack(std::span<const Var> vars, int axis, Source where) {
+  const Parts parts = parts_of(vars, "stack", where);
+  const detail::NodeLayout& first = parts.layout(0);
+  axis = detail::new_axis(first.shape, axis, "stack", where);
+  for (std::size_t k = 1; k < vars.size(); ++k)
+    if (&parts.layout(k) != &first && parts.layout(k).shape != first.shape)
+      fail_at(where, "stack: parts of shapes {} and {}; they must agree", first.shape, parts.layout(k).shape);
+  Index outer = 1;
+  for (int k = 0; k < axis; ++k) outer *= first.shape[k];
+  const Shape shape = first.shape.insert(axis, static_cast<Index>(vars.size()));
+  return join(parts, shape, {outer, outer == 0 ? 0 : shape.count() / outer}, where);
+}
+
+Var concat(std::initializer_list<Var> vars, int axis, Source where) {
+  return concat(std::span<const Var>(vars.begin(), vars.size()), axis, where);
+}
+
+Var concat(std::span<const Var> vars, int axis, Source where) {
+  const Parts parts = parts_of(vars, "concat", where);
+  const Shape& first = parts.layout(0).shape;
+  axis = first.axis(axis, "concat", where);
   Index total = 0;
-  for (const Var& p : parts) {
-    bool fits = p.rank() == shape.rank() && p.shape() == shape.with(axis, p.rank() > axis ? p.shape()[axis] : 0);
-    if (!fits) fail_at(where, "concat: parts of shapes {} and {}; only axis {} may differ", shape, p.shape(), axis);
-    total += p.shape()[axis];
+  for (std::size_t k = 0; k < vars.size(); ++k) {
+    const Shape& own = parts.layout(k).shape;
+    if (own.rank() != first.rank() || own != first.with(axis, own[axis]))
+      fail_at(where, "concat: parts of shapes {} and {}; only axis {} may differ", first, own, axis);
+    total += own[axis];
   }
-  shape = shape.with(axis, total);
-  Index outer = 1, inner = 1;
-  for (int k = 0; k < shape.rank(); ++k)
-    if (k != axis) (k < axis ? outer : inner) *= shape[k];
-  return join(parts, shape, {outer, total * inner}, "concat", where);
+  Index outer = 1;
+  for (int k = 0; k < axis; ++k) outer *= first[k];
+  const Shape shape = first.with(axis, total);
+  return join(parts, shape, {outer, outer == 0 ? 0 : shape.count() / outer}, where);
+}
+
+namespace {
+
+/// y = x, of the shape that x and the other operand broadcast to.
+struct Like {
+  static const auto& value(const auto& x, const auto&) { return x; }
+  static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{One{}, Zero{}}; }
+};
+
+constexpr detail::Statement broadcast_statement = [] {
+  auto statement = detail::statement<detail::Apply<Like, detail::Input, detail::Input>>;
+  statement.operation.name = "broadcast_to";
+  return statement;
+}();
+
+}  // namespace
+
+Var broadcast_to(const Var& x, const Shape& shape, Source where) {
+  const Parent from = parent_of(x, "broadcast_to", where);
+  if (from.shape() == shape) return x;
+  const int missing = shape.rank() - from.shape().rank();
+  bool fits = missing >= 0;
+  for (int k = 0; fits && k < from.shape().rank(); ++k)
+    fits = from.shape()[k] == 1 || from.shape()[k] == shape[k + missing];
+  if (!fits)
+    fail_at(where, "broadcast_to: {} to {}; sizes must agree from the last axis, or be 1 in what is repeated",
+            from.shape(), shape);
+  // A statement has the shape of its operands together, so one of them is of that shape: a single number seen again and
+  // again, as is allowed where no gradient is wanted.
+  NodeId number = from.graph.add_leaf(Shape{}, from.graph.node(from.id).dtype, where);
+  std::fill_n(from.graph.node(number).value, from.graph.node(number).bytes(), std::byte{0});
+  Layout everywhere(shape);
+  everywhere.strides.fill(0);
+  const NodeId operands[]{from.id, from.graph.add_view(number, from.graph.plans().layout(everywhere), 0, where)};
+  return from.graph.var(detail::record_statement(from.graph, broadcast_statement, operands, nullptr, where));
+}
+
+Var repeat(const Var& x, std::initializer_list<Index> counts, Source where) {
+  const Parent from = parent_of(x, "repeat", where);
+  const int rank = static_cast<int>(counts.size()), missing = rank - from.shape().rank();
+  if (missing < 0 || rank > max_rank || std::ranges::any_of(counts, [](Index count) { return count < 0; }))
+    fail_at(where, "repeat: counts [{}] for shape {}; one is needed for each axis, {} at most, none of them negative",
+            fmt::join(counts, ", "), from.shape(), max_rank);
+  Shape shape = from.shape();
+  for (int k = 0; k < missing; ++k) shape = shape.insert(0, 1);
+  Var y = x;
+  Index outer = shape.count(), inner = 1;
+  Shape result = shape;
+  for (int axis = 0; axis < rank; ++axis) result = result.with(axis, shape[axis] * counts.begin()[axis]);
+  if (result.count() == 0) return reshape(slice(reshape(x, {-1}, where), 0, 0, 0, where), result, where);
+  for (int axis = rank - 1; axis >= 0; --axis) {  // the last axis first: later copies are of whole rows
+    const Index count = counts.begin()[axis];
+    outer /= shape[axis];
+    inner *= shape[axis];
+    if (count != 1) y = broadcast_to(reshape(y, {outer, 1, inner}, where), {outer, count, inner}, where);
+    inner *= count;
+  }
+  return y.shape() == result ? y : reshape(y, result, where);
+}
+
+namespace {
+
+/// A tensor inside a larger one.
+struct Frame {
+  Shape inside, outside;
+  std::array<Index, max_rank> before{};
+
+  /// The row of the inner tensor that the outer one's row holds; -1 when there is none.
+  Index row_inside(Index row) const {
+    Index result = 0, below = 1;
+    for (int axis = inside.rank() - 2; axis >= 0; --axis) {
+      Index i = row % outside[axis] - before[static_cast<std::size_t>(axis)];
+      if (i < 0 || i >= inside[axis]) return -1;
+      row /= outside[axis];
+      result += i * below;
+      below *= inside[axis];
+    }
+    return result;
+  }
+  Index left() const { return inside.rank() == 0 ? 0 : before[static_cast<std::size_t>(inside.rank() - 1)]; }
+};
+
+Frame frame_of(const Shape& shape, std::initializer_list<Padding> amounts, Source where) {
+  if (amounts.size() != static_cast<std::size_t>(shape.rank()))
+    fail_at(where, "pad: amounts for {} axes and a tensor of shape {}; one entry is needed for each axis",
+            amounts.size(), shape);
+  Frame frame{shape, shape};
+  int axis = 0;
+  for (auto [before, after] : amounts) {
+    if (before < 0 || after < 0)
+      fail_at(where, "pad: {} before and {} after axis {} of shape {}; neither may be negative: slice takes away",
+              before, after, axis, shape);
+    frame.outside = frame.outside.with(axis, before + shape[axis] + after);
+    frame.before[static_cast<std::size_t>(axis++)] = before;
+  }
+  return frame;
+}
+
+}  // namespace
+
+Var pad(const Var& x, std::initializer_list<Padding> amounts, double value, Source where) {
+  const Frame frame = frame_of(parent_of(x, "pad", where).shape(), amounts, where);
+  const Index left = frame.left(), rows = frame.outside.rows(), columns = frame.outside.columns();
+  return record<Duals>(
+      "pad", {x}, frame.outside,
+      [=, graph = x.graph()]<class T>(MatrixMap<T> y, ConstMatrixMap<T> x) {
+        detail::for_each_range(*graph, rows, columns, [&](Index begin, Index end) {
+          for (Index row = begin; row < end; ++row) {
+            Index from = frame.row_inside(row);
+            y.row(row).setConstant(static_cast<T>(value));
+            if (from >= 0) y.row(row).segment(left, x.cols()) = x.row(from);
+          }
+        });
+      },
+      [=]<class T>(Derivative<T>& d) {
+        auto dx = d.dx(0);
+        auto dy = d.dy();
+        detail::for_each_range(d.graph(), rows, columns, [&](Index begin, Index end) {
+          for (Index row = begin; row < end; ++row)
+            if (Index to = frame.row_inside(row); to >= 0) dx.row(to) += dy.row(row).segment(left, dx.cols());
+        });
+      },
+      where);
 }
 
 }  // namespace unroll

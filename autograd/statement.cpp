@@ -144,6 +144,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
              .y_stride = walk.size[0]};
   if (plan.whole) {
     kernel(whole);
+    graph.computed(id, {inputs, n});
     return id;
   }
   auto scratch = graph.scratch();
@@ -162,6 +163,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
       kernel(tile);
     });
   });
+  graph.computed(id, {inputs, n});
   return id;
 }
 
@@ -343,6 +345,19 @@ struct Copy {
 };
 
 }  // namespace
+
+double statement_flops(const Graph& graph, NodeId id, std::span<const NodeId>, bool backward) {
+  const Node& node = graph.node(id);
+  const auto& tokens = reinterpret_cast<const Statement*>(node.operation)->tokens;
+  auto operations = std::ranges::count_if(tokens, [](const Token& token) { return token.operands > 0; });
+  return static_cast<double>(operations * node.count()) * (backward ? 2 : 1);
+}
+
+std::span<const double> statement_constants(const Graph& graph, NodeId id) {
+  const auto& statement = *reinterpret_cast<const Statement*>(graph.node(id).operation);
+  if (!graph.node(id).needs_grad) return {};
+  return {graph.payload<Kept>(id).constants, statement.constants};
+}
 
 void statement_backward(Graph& graph, NodeId id) {
   auto scratch = graph.scratch();

@@ -6,6 +6,8 @@
 
 #include <autograd/graph.h>
 
+#include <algorithm>
+#include <string_view>
 #include <tuple>
 
 namespace unroll {
@@ -113,6 +115,42 @@ struct Apply {
   };
 };
 
+/// A statement in postfix form, for people to read: an operation's name and how many operands it takes from before.
+struct Token {
+  std::string_view name;  ///< empty: an input; "#": a constant
+  int operands = 0;
+};
+
+/// "Sigmoid" of unroll::ops::Sigmoid.
+template <class Op>
+constexpr std::string_view name_of_type() {
+  std::string_view text = __PRETTY_FUNCTION__;
+  text.remove_prefix(text.find("Op = ") + 5);
+  text = text.substr(0, text.find_first_of(";]"));
+  return text.substr(text.rfind(':') + 1);
+}
+
+template <class Kernel>
+struct Written;
+template <>
+struct Written<Input> {
+  static constexpr std::array<Token, 1> tokens{};
+};
+template <>
+struct Written<Constant> {
+  static constexpr std::array<Token, 1> tokens{Token{"#"}};
+};
+template <class Op, class... Args>
+struct Written<Apply<Op, Args...>> {
+  static constexpr auto tokens = [] {
+    std::array<Token, (1 + ... + Written<Args>::tokens.size())> all{};
+    auto next = all.begin();
+    ((next = std::copy(Written<Args>::tokens.begin(), Written<Args>::tokens.end(), next)), ...);
+    *next = {name_of_type<Op>(), sizeof...(Args)};
+    return all;
+  }();
+};
+
 /// What a kernel does with one input's gradient.
 enum class Adjoint : std::uint8_t { skip, write, add };
 
@@ -136,6 +174,7 @@ struct Tile {
 struct Statement {
   Operation operation;
   std::size_t inputs, constants;
+  std::span<const Token> tokens;
   /// By type and by whether every input's columns are neighbours.
   void (*forward[3][2])(const Tile&);
   void (*backward[3][2])(const Tile&);
@@ -266,11 +305,16 @@ void backward_tile(const Tile& tile) {
 }
 
 void statement_backward(Graph& graph, NodeId id);
+double statement_flops(const Graph& graph, NodeId id, std::span<const NodeId> inputs, bool backward);
+
+/// The constants of a statement that was recorded, where they are known: kept for a backward.
+std::span<const double> statement_constants(const Graph& graph, NodeId id);
 
 template <class Kernel>
-inline constexpr Statement statement{{"element-wise", statement_backward},
+inline constexpr Statement statement{{"element-wise", statement_backward, statement_flops},
                                      Kernel::inputs,
                                      Kernel::constants,
+                                     Written<Kernel>::tokens,
                                      {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
                                       {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>},
                                       {forward_tile<Kernel, Dual, false>, forward_tile<Kernel, Dual, false>}},

@@ -29,7 +29,41 @@ void Tape::backward(const Var& y, const TensorView& seed, Source where) {
   graph_->backward(graph_->check(y, "backward", where), &seed, where);
 }
 
+namespace {
+
+std::vector<Tensor> gradients(detail::Graph& graph, const Var& y, const TensorView* seed, std::span<const Var> wrt,
+                              Source where) {
+  std::vector<detail::NodeId> ids;
+  for (const Var& x : wrt) ids.push_back(graph.check(x, "gradients", where));
+  return graph.gradients(graph.check(y, "gradients", where), seed, ids, where);
+}
+
+}  // namespace
+
+std::vector<Tensor> Tape::gradients(const Var& loss, std::span<const Var> wrt, Source where) {
+  return unroll::gradients(*graph_, loss, nullptr, wrt, where);
+}
+
+std::vector<Tensor> Tape::gradients(const Var& y, const TensorView& seed, std::span<const Var> wrt, Source where) {
+  return unroll::gradients(*graph_, y, &seed, wrt, where);
+}
+
 void Tape::clear() { graph_->clear(); }
+
+void Tape::find_anomaly(bool on) {
+  graph_->watch().anomalies = on;
+  if (!on && !graph_->watch().profile) graph_->unwatch();
+}
+
+void Tape::start_profile() {
+  graph_->watch().reset();
+  graph_->watch().profile = true;
+}
+
+void Tape::stop_profile() { graph_->watch().profile = false; }
+Profile Tape::profile() const { return graph_->watch().report(); }
+std::string Tape::to_dot(bool fold) const { return detail::to_dot(*graph_, fold); }
+std::string Tape::summary() const { return detail::summary(*graph_); }
 
 const detail::Node& Var::node() const {
   if (graph_ == nullptr) fail("Var: an empty Var has no value; assign one to it first");

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <autograd/var.h>
+#include <autograd/watch.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace unroll {
 
@@ -23,6 +26,9 @@ class Tape {
   /// A tape for inference: computes the same values, records nothing that only a gradient would need.
   static Tape inference() { return Tape(false); }
 
+  /// For derivatives.h: a tape that computes with pairs of value and tangent.
+  static Tape dual(bool recording) { return Tape(recording, true); }
+
   /// A value that no gradient is wanted for: an input, a mask. The tensor is copied.
   Var constant(const TensorView& tensor, Source where = Source::here());
   /// A value whose gradient is kept: `x.grad()` after `backward`.
@@ -36,6 +42,13 @@ class Tape {
   void backward(const Var& loss, Source where = Source::here());
   /// The vector-Jacobian product: the same for a `y` of any shape, given dL/dy of that shape.
   void backward(const Var& y, const TensorView& seed, Source where = Source::here());
+
+  /// dL/dx for each x of a list (parameters by `use`), and nothing else: no parameter's or variable's own gradient
+  /// changes, and only what leads to the list is swept. Zeros where the value does not depend on x. A view shares its
+  /// gradient with the value it looks at. Throws Error like `backward`, and for an x that needs no gradient.
+  std::vector<Tensor> gradients(const Var& loss, std::span<const Var> wrt, Source where = Source::here());
+  std::vector<Tensor> gradients(const Var& y, const TensorView& seed, std::span<const Var> wrt,
+                                Source where = Source::here());
 
   /// Forgets every value, keeps the memory. Vars of before are refused from then on.
   void clear();
@@ -52,11 +65,27 @@ class Tape {
   std::size_t bytes_held() const { return graph_->bytes_held(); }
   bool recording() const { return graph_->recording(); }
 
+  // --- What the tape says of itself, in the program's own lines ---------------------------------------------------
+  /// From now on the first operation that makes a NaN or an infinity of finite operands throws Error, forward or in
+  /// backward: its name, line and shapes, how many elements and the first of them, the ranges of its operands. Every
+  /// value is read once more.
+  void find_anomaly(bool on = true);
+  /// Measures what every operation costs from now on, adding up over steps, until `stop_profile`.
+  void start_profile();
+  void stop_profile();
+  /// What has been measured: `fmt::print("{}", tape.profile())` gives tables by operation and by line.
+  Profile profile() const;
+  /// A drawing of what is recorded, in Graphviz's language (`dot -Tsvg`): one box for a value, or with `fold` for all
+  /// that one line recorded in one shape, so that the unrolled steps of a recurrent layer are one.
+  std::string to_dot(bool fold = false) const;
+  /// A table of what is recorded: operation, shape, line, how often, and the memory it takes.
+  std::string summary() const;
+
   /// For operations.
   detail::Graph& graph() { return *graph_; }
 
  private:
-  explicit Tape(bool recording) : graph_(std::make_unique<detail::Graph>(recording)) {}
+  explicit Tape(bool recording, bool dual = false) : graph_(std::make_unique<detail::Graph>(recording, dual)) {}
   std::unique_ptr<detail::Graph> graph_;
 };
 

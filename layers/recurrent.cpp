@@ -16,7 +16,7 @@ void check_sequence(const Var& x, Index inputs, DType dtype, Source where) {
   if (shape.rank() != 3 || shape[2] != inputs)
     fail_at(where, "Recurrent: the input is {}; it must be [time, batch, {}]", shape, inputs);
   if (shape[0] == 0) fail_at(where, "Recurrent: the input is {}; at least one step is needed", shape);
-  if (x.dtype() != dtype)
+  if (x.dtype() != dtype && !x.graph()->dual())
     fail_at(where, "Recurrent: the input is {} and the weights are {}; convert one of them", x.dtype(), dtype);
 }
 

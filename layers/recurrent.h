@@ -4,10 +4,12 @@
 // time that makes a layer of it. Back-propagation through time is not written anywhere: it is what the tape's
 // reverse walk over that loop is.
 
+#include <autograd/checkpoint.h>
 #include <autograd/shape_ops.h>
 #include <layers/dropout.h>
 #include <layers/module.h>
 
+#include <algorithm>
 #include <concepts>
 #include <deque>
 
@@ -126,6 +128,10 @@ class Recurrent : public Module {
     Index layers = 1;
     /// Dropout between the layers (not after the last), a probability in [0, 1).
     double dropout = 0;
+    /// Not 0: the tape keeps the state at every so many steps only, and backward computes the steps between anew. T
+    /// steps then need memory for T / checkpoint + checkpoint of them (least at sqrt(T)) and one forward pass more;
+    /// gradients are the same bits. See autograd/checkpoint.h.
+    Index checkpoint = 0;
     typename Cell::Options cell = {};
   };
   struct Output {
@@ -135,7 +141,9 @@ class Recurrent : public Module {
   using State = RecurrentState;
 
   /// Throws Error unless the sizes and the number of layers are at least 1.
-  Recurrent(Index inputs, Index hidden, Generator& rng, Options options) : inputs_(inputs), hidden_(hidden) {
+  Recurrent(Index inputs, Index hidden, Generator& rng, Options options)
+      : inputs_(inputs), hidden_(hidden), checkpoint_(options.checkpoint) {
+    if (options.checkpoint < 0) fail("Recurrent: a checkpoint every {} steps; it must be 0 or more", checkpoint_);
     if (inputs < 1 || hidden < 1 || options.layers < 1)
       fail("Recurrent: {} inputs, {} hidden units and {} layers; each must be at least 1", inputs, hidden,
            options.layers);
@@ -159,6 +167,14 @@ class Recurrent : public Module {
     return unroll(x, initial, where);
   }
 
+  /// Only the state after the last step, for those who need no more: every step's output is not kept.
+  FinalState final_state(const Var& x, const RecurrentState& initial = {}, Source where = Source::here()) {
+    return unroll(x, initial, where, false).state;
+  }
+  FinalState final_state(const Var& x, const FinalState& initial, Source where = Source::here()) {
+    return unroll(x, initial, where, false).state;
+  }
+
   Index inputs() const { return inputs_; }
   Index hidden() const { return hidden_; }
   const std::deque<Cell>& cells() const { return cells_; }
@@ -168,32 +184,63 @@ class Recurrent : public Module {
   static constexpr std::size_t state_values = detail::state_size<CellState>();
 
   template <class Initial>
-  Output unroll(Var x, const Initial& initial, Source where) {
+  Output unroll(Var x, const Initial& initial, Source where, bool outputs = true) {
     detail::check_sequence(x, inputs_, parameters().empty() ? x.dtype() : parameters().front()->dtype(), where);
-    detail::Graph& graph = *x.graph();
-    auto steps = static_cast<std::size_t>(x.size(0));
     const std::size_t values = state_values * cells_.size();
-    auto* last = graph.array<Var>(values);
+    auto* last = x.graph()->template array<Var>(values);
     for (std::size_t layer = 0; layer < cells_.size(); ++layer) {
-      const Cell& cell = cells_[layer];
-      Var inputs = cell.project(x);
-      CellState state;
+      Var* state = last + layer * state_values;
       for (std::size_t i = 0; i < state_values; ++i)
-        *detail::members(state)[i] =
-            detail::initial_value(x, hidden_, initial, layer * state_values + i, values, where);
-      auto* outputs = graph.array<Var>(steps);
-      for (std::size_t t = 0; t < steps; ++t) {
-        state = cell(inputs[static_cast<Index>(t)], state);
-        outputs[t] = state.h;
-      }
-      for (std::size_t i = 0; i < state_values; ++i) last[layer * state_values + i] = *detail::members(state)[i];
-      x = stack({outputs, steps}, where);
+        state[i] = detail::initial_value(x, hidden_, initial, layer * state_values + i, values, where);
+      x = run_layer(cells_[layer], x, state, outputs || layer + 1 < cells_.size(), where);
       if (layer < dropouts_.size()) x = dropouts_[layer](x, where);
     }
     return {x, {{last, values}}};
   }
 
-  Index inputs_, hidden_;
+  /// Runs over x [T, N, D] from `state`, which becomes the last one, and returns every step's output, if it is wanted.
+  Var run_layer(const Cell& cell, const Var& x, Var* state, bool wanted, Source where) const {
+    const Index steps = x.size(0), each = checkpoint_ == 0 ? steps : checkpoint_;
+    auto* outputs = x.graph()->template array<Var>((wanted ? static_cast<std::size_t>(steps) : 0) + state_values);
+    Var* next = outputs;
+    for (Index begin = 0; begin < steps; begin += each) {
+      const Segment segment{&cell, begin, std::min(begin + each, steps), wanted, where};
+      const std::size_t some = wanted ? static_cast<std::size_t>(segment.end - begin) : 0;
+      std::array<Var, 1 + state_values> in{x};
+      std::copy_n(state, state_values, in.begin() + 1);
+      if (checkpoint_ == 0)
+        Segment::run(&segment, in.data(), next);
+      else
+        detail::checkpoint(*x.graph(), {Segment::run, &segment, sizeof(Segment), in.size(), some + state_values},
+                           in.data(), next, where);
+      next += some;
+      std::copy_n(next, state_values, state);
+    }
+    return wanted ? stack({outputs, static_cast<std::size_t>(steps)}, where) : Var();
+  }
+
+  /// Some of the steps. Inputs are x and the state before them, outputs every step's h, if wanted, and the state after.
+  struct Segment {
+    const Cell* cell;
+    Index begin, end;
+    bool wanted;
+    Source where;
+
+    static void run(const void* self, const Var* in, Var* out) {
+      const auto& [cell, begin, end, wanted, where] = *static_cast<const Segment*>(self);
+      const bool all = begin == 0 && end == in[0].size(0);
+      const Var inputs = cell->project(all ? in[0] : slice(in[0], 0, begin, end, where));
+      CellState state;
+      for (std::size_t i = 0; i < state_values; ++i) *detail::members(state)[i] = in[1 + i];
+      for (Index t = 0; t < end - begin; ++t) {
+        state = (*cell)(inputs[t], state);
+        if (wanted) *out++ = state.h;
+      }
+      for (std::size_t i = 0; i < state_values; ++i) *out++ = *detail::members(state)[i];
+    }
+  };
+
+  Index inputs_, hidden_, checkpoint_;
   std::deque<Cell> cells_;
   std::deque<Dropout> dropouts_;
 };

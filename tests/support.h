@@ -1,7 +1,8 @@
 #pragma once
 
-// What several tests need: random tensors, relative differences, finite differences, checks of error texts.
+// What several tests need: random tensors, relative differences, checks of error texts.
 
+#include <autograd/check_gradient.h>
 #include <autograd/parameter.h>
 #include <autograd/random.h>
 #include <autograd/tape.h>
@@ -51,56 +52,10 @@ inline bool same_bits(const TensorView& a, const TensorView& b) {
   });
 }
 
-/// The largest relative error, by input and parameter, of the gradient of fn: (Tape&, const std::vector<Var>&)
-/// -> Var, in double precision, against central differences. A result that is not a scalar is summed with
-/// random weights, so that no two of its elements count alike. fn is called often and must not draw random numbers.
+/// The relative error of the gradient of fn: (Tape&, const std::vector<Var>&) -> Var against central differences.
 template <class F>
-double gradient_error(const F& fn, std::vector<Tensor> inputs, const std::vector<Parameter*>& parameters = {}) {
-  for (Tensor& input : inputs) input = input.to(float64);
-  for (Parameter* parameter : parameters) parameter->zero_grad();
-  auto record = [&](Tape& tape, std::vector<Var>& vars) -> Var {
-    for (const Tensor& input : inputs) vars.push_back(tape.variable(input));
-    return fn(tape, vars);
-  };
-
-  Tape tape;
-  std::vector<Var> vars;
-  Var y = record(tape, vars);
-  const Tensor weights = random_tensor(y.shape(), 4711, 0.5, 1.5);
-  tape.backward(y, weights);
-  std::vector<Tensor> gradients;
-  for (const Var& var : vars) gradients.emplace_back(var.grad());
-  for (Parameter* parameter : parameters) {
-    CHECK_MESSAGE(parameter->has_grad(), parameter->name());
-    gradients.push_back(parameter->grad());
-    parameter->zero_grad();
-  }
-
-  auto value = [&] {
-    Tape inference = Tape::inference();
-    std::vector<Var> unused;
-    std::vector<double> result = record(inference, unused).value().to_vector(), w = weights.to_vector();
-    double sum = 0;
-    for (std::size_t i = 0; i < result.size(); ++i) sum += w[i] * result[i];
-    return sum;
-  };
-  double worst = 0;
-  for (std::size_t k = 0; k < gradients.size(); ++k) {
-    Tensor& x = k < inputs.size() ? inputs[k] : parameters[k - inputs.size()]->value();
-    Tensor expected(x.shape(), float64);
-    for (Index i = 0; i < x.size(); ++i) {
-      double& element = x.data<double>()[i];
-      const double at = element, step = 1e-5 * std::max(1.0, std::abs(at));
-      element = at + step;
-      const double above = value(), upper = element;
-      element = at - step;
-      const double below = value(), lower = element;
-      element = at;
-      expected.data<double>()[i] = (above - below) / (upper - lower);
-    }
-    worst = std::max(worst, relative_error(gradients[k], expected));
-  }
-  return worst;
+double gradient_error(const F& fn, const std::vector<Tensor>& inputs, const std::vector<Parameter*>& parameters = {}) {
+  return check_gradient(fn, inputs, parameters).error;
 }
 
 /// The text of the Error that f throws; empty when it throws none.

@@ -280,8 +280,7 @@ TEST_CASE("only gradients that somebody wants are computed") {
 TEST_CASE("wrong products name both shapes and the line") {
   Tape tape;
   Var a = tape.constant(Tensor({32, 64})), b = tape.constant(Tensor({128, 10})), v = tape.constant(Tensor({64}));
-  CHECK_ERROR_HERE(Var(matmul(a, b)), "matmul: a is [32, 64] and b is [128, 10]; a's columns must equal b's rows");
-  CHECK_ERROR_HERE(Var(matmul(a, v)), "matmul", "[32, 64]", "[64]", "must be a matrix");
+  CHECK_ERROR_HERE(Var(matmul(a, b)), "a is [32, 64] and b is [128, 10]; a's last axis must equal b's second to last");
   CHECK_ERROR_HERE(Var(matmul(a, tape.constant(Tensor({64, 2}, float64)))), "matmul", "float32", "float64");
   CHECK_ERROR_HERE(Var(matmul(a, tape.constant(Tensor({64, 2}))) + v), "matmul's addend", "[32, 2]", "[64]");
   Parameter W("W", Tensor({2, 2}));

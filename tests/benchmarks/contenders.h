@@ -22,6 +22,11 @@ Contenders libtorch_nodes(const Case& c);
 Contenders unroll_statement(const Case& c);
 Contenders eigen_statement(const Case& c);
 
+/// Forward and backward of a long sequence's final state, with a checkpoint every sqrt(steps) steps ("unroll") and
+/// without ("plain"); and the bytes that their tapes hold then.
+Contenders unroll_checkpoint(const ProblemPtr& problem);
+std::map<std::string, double> unroll_checkpoint_bytes(const ProblemPtr& problem);
+
 /// One step of Adam over `hidden` parameters.
 Contenders unroll_adam(const Case& c);
 Contenders libtorch_adam(const Case& c);

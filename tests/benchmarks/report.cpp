@@ -21,7 +21,7 @@ Unit unit(const std::string& topic) {
   if (topic == topic::streaming) return {"us a step", 1e3};
   if (topic == topic::nodes) return {"ns a node", 1e6};
   if (topic == topic::statement) return {"ns an element", 1e6};
-  if (topic == topic::memory) return {"MB", 1};
+  if (topic == topic::memory || topic == topic::checkpoint_memory) return {"MB", 1};
   return {"ms", 1};
 }
 

@@ -38,6 +38,8 @@ Grid grid(const std::string& topic, bool quick) {
   if (topic == topic::own_cell) return {{"mgu", "gru"}, {{32, 64, 256, 256, 1}}};
   if (topic == topic::memory && quick) return {{"lstm"}, {{32, 64, 256, 256, 1}}, {1}};
   if (topic == topic::memory) return {layers, {{32, 64, 512, 512, 2}}, {1}};
+  if (topic == topic::checkpoint || topic == topic::checkpoint_memory)
+    return {{"lstm"}, {quick ? Sizes{1, 10'000, 16, 64, 1} : Sizes{8, 10'000, 32, 256, 1}}, {1}};
   if (topic == topic::bandwidth) return {{"adam"}, {{1, 1, 1, 10'000'000, 1}}};
   return {{"gemm", "triad"}, {{}}};
 }
@@ -56,6 +58,7 @@ Contenders contenders(const Case& c) {
   if (c.topic == topic::bandwidth) return join(unroll_adam(c), libtorch_adam(c));
   const auto problem = std::make_shared<Problem>(c);
   if (c.topic == topic::own_cell) return unroll_recurrent(problem);
+  if (c.topic == topic::checkpoint) return unroll_checkpoint(problem);
   return join(unroll_recurrent(problem), onednn_recurrent(problem), libtorch_recurrent(problem),
               eigen_recurrent(problem));
 }
@@ -98,9 +101,10 @@ std::vector<Row> limit_rows(const Case& c) {
 }  // namespace
 
 const std::vector<std::string>& all_topics() {
-  static const std::vector<std::string> topics = {topic::limits,   topic::inference, topic::sweep,    topic::sweep_dx,
-                                                  topic::training, topic::streaming, topic::nodes,    topic::statement,
-                                                  topic::own_cell, topic::memory,    topic::bandwidth};
+  static const std::vector<std::string> topics = {
+      topic::limits,   topic::inference, topic::sweep,    topic::sweep_dx, topic::training,   topic::streaming,
+      topic::nodes,    topic::statement, topic::own_cell, topic::memory,   topic::checkpoint, topic::checkpoint_memory,
+      topic::bandwidth};
   return topics;
 }
 
@@ -131,6 +135,13 @@ std::vector<Row> run_case(const Case& c, const Effort& effort) {
     for (const std::string& name : memory_contenders()) {
       rows.push_back({c, name});
       rows.back().bytes = peak_growth_in_child(c, name);
+    }
+    return rows;
+  }
+  if (c.topic == topic::checkpoint_memory) {
+    for (const auto& [name, bytes] : unroll_checkpoint_bytes(std::make_shared<Problem>(c))) {
+      rows.push_back({c, name});
+      rows.back().bytes = bytes;
     }
     return rows;
   }

@@ -6,6 +6,8 @@
 #include <tests/benchmarks/contenders.h>
 #include <tests/benchmarks/own_cell.h>
 
+#include <cmath>
+
 namespace unroll::benchmarks {
 
 namespace {
@@ -130,6 +132,54 @@ Contenders unroll_nodes(const Case& c) {
              run();
              return Values{{"y", Tensor(chain->last.value())}, {"dx", Tensor(chain->first.grad())}};
            }}};
+}
+
+namespace {
+
+struct LongSequence {
+  ProblemPtr problem;
+  Generator rng{1};
+  LSTM lstm;
+  Tape tape;
+  Var h;
+
+  LongSequence(const ProblemPtr& p, Index checkpoint)
+      : problem(p), lstm(p->task.sizes.input, p->task.sizes.hidden, rng, {.checkpoint = checkpoint}) {}
+  void run() {
+    tape.clear();
+    h = lstm.final_state(tape.constant(problem->x)).values[0];
+    tape.backward(sum(square(h)));
+    for (Parameter* parameter : lstm.parameters()) parameter->use_up_grad();
+  }
+  Values result() {
+    run();
+    Values values{{"h", Tensor(h.value())}};
+    for (const Parameter* parameter : lstm.parameters()) values.emplace(parameter->name(), parameter->grad());
+    return values;
+  }
+};
+
+Index root(Index steps) { return static_cast<Index>(std::lround(std::sqrt(static_cast<double>(steps)))); }
+
+}  // namespace
+
+Contenders unroll_checkpoint(const ProblemPtr& problem) {
+  Contenders contenders;
+  for (const auto& [name, every] : {std::pair{"unroll", root(problem->task.sizes.steps)}, {"plain", Index{0}}}) {
+    auto sequence = std::make_shared<LongSequence>(problem, every);
+    contenders.push_back({name, [sequence] { sequence->run(); }, [sequence] { return sequence->result(); }});
+  }
+  return contenders;
+}
+
+std::map<std::string, double> unroll_checkpoint_bytes(const ProblemPtr& problem) {
+  std::map<std::string, double> bytes;
+  for (const auto& [name, every] : {std::pair{"unroll", root(problem->task.sizes.steps)}, {"plain", Index{0}}}) {
+    LongSequence sequence(problem, every);
+    sequence.run();
+    bytes[name] = static_cast<double>(sequence.tape.bytes_held());
+  }
+  return bytes;
 }
 
 Contenders unroll_adam(const Case& c) {
