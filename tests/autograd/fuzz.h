@@ -66,11 +66,13 @@ struct FuzzOperation {
   /// Chooses operands and numbers; false when nothing in the program fits.
   std::function<bool(Maker&, Instruction&)> choose;
   std::function<Var(const Recording&)> record;
-  /// True where the derivative is not the value's: at FD the value stays what it was.
-  bool stops_gradient = false;
-  /// What must stay away from 0 for the derivative to be continuous; null where it always is.
-  std::function<Var(const Vars&)> kink = nullptr;
+  /// How far the operands are from where the derivative jumps; null where it never does.
+  std::function<double(const Recording&)> distance = nullptr;
 };
+
+/// The distance of the element that is nearest to 0, and of the two elements that are nearest to each other.
+double from_zero(const TensorView& x);
+double between_elements(const TensorView& x);
 
 /// Statements of one to eight operations, and sums of products (fuzz_statements.cpp).
 std::vector<FuzzOperation> fuzz_statements();
@@ -95,9 +97,10 @@ class Maker {
   int pick() {
     return pick([](const Shape&) { return true; });
   }
-  /// A new leaf.
+  /// A new leaf, of values in [-2, 2).
   int leaf(const Shape& shape);
-  /// Adds an instruction and, where it leaves the range of tame values, one that brings it back.
+  /// Adds an instruction and, where it leaves the range of tame values, one that brings it back. -1 when it can't be
+  /// recorded or is at a kink; the program is as before then.
   int add(Instruction instruction);
   /// Adds one of a given kind, with given operands.
   int add(const std::string& operation, std::vector<int> operands, std::vector<Index> numbers = {});
@@ -111,6 +114,7 @@ class Maker {
 
   Generator random_;
   Program program_;
+  Inputs none_{program_};
   Tape tape_;
   Vars values_;
   std::vector<bool> tame_;
@@ -125,8 +129,10 @@ struct RecordOptions {
   bool split = false;
   /// Some instructions are recorded, taken back and recorded again.
   bool detours = false;
-  /// What operations that stop gradients give, instead of computing it: by number, where not empty.
-  const std::vector<std::optional<Tensor>>* stopped = nullptr;
+  /// What `detach` gives, instead of computing it, so that differences see what the gradient sees: by number.
+  const std::vector<std::optional<Tensor>>* detached = nullptr;
+  /// On a dual tape: the leaves' tangents, by number.
+  const std::vector<std::optional<Tensor>>* tangents = nullptr;
 };
 
 /// Records a program; the values of its instructions.

@@ -2,7 +2,7 @@
 // tests/pytorch/compare.py has a line of the same name for each.
 
 #include <autograd/autograd.h>
-#include <tests/autograd/fuzz.h>
+#include <tests/autograd/fuzz_operands.h>
 
 #include <algorithm>
 #include <unordered_map>
@@ -12,243 +12,187 @@ namespace unroll::testing {
 
 namespace {
 
-using Choose = std::function<bool(Maker&, Instruction&)>;
-
-// --- How operands are chosen --------------------------------------------------------------------------------------
-
-bool take(Instruction& instruction, int value) {
-  if (value < 0) return false;
-  instruction.operands.push_back(value);
-  return true;
-}
-
-bool not_empty(const Shape& shape) { return shape.count() > 0; }
-bool has_axes(const Shape& shape) { return shape.rank() >= 1; }
-bool is_matrix(const Shape& shape) { return shape.rank() == 2; }
-
-/// One operand that fits.
-Choose one(bool (*fits)(const Shape&)) {
-  return [fits](Maker& maker, Instruction& i) { return take(i, maker.pick(fits)); };
-}
-
-bool any(Maker& maker, Instruction& i) { return take(i, maker.pick()); }
-
-/// Two operands of one shape.
-bool two_alike(Maker& maker, Instruction& i) {
-  int a = maker.pick(not_empty);
-  return take(i, a) && take(i, maker.pick([&](const Shape& s) { return s == maker.shape(a); }));
-}
-
-/// An axis, counted from either end.
-Index some_axis(Maker& maker, const Shape& shape) {
-  return maker.below(shape.rank()) - (maker.chance(0.3) ? shape.rank() : 0);
-}
-
-/// Numbers: the axis.
-bool along_axis(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return s.rank() >= 1 && s.count() > 0; }))) return false;
-  i.numbers.push_back(some_axis(maker, maker.shape(i.operands[0])));
-  return true;
-}
-
-/// Numbers: 1 when the axes are kept, then the axes.
-bool over_axes(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return s.rank() >= 1 && s.rank() <= 4 && s.count() > 0; })))
-    return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  i.numbers.push_back(maker.below(2));
-  for (int axis = 0; axis < shape.rank(); ++axis)
-    if (maker.chance(0.5)) i.numbers.push_back(axis - (maker.chance(0.3) ? shape.rank() : 0));
-  if (maker.chance(0.3)) std::reverse(i.numbers.begin() + 1, i.numbers.end());
-  return i.numbers.size() > 1;
-}
-
-/// Numbers: the axis and an index along it.
-bool at_index(Maker& maker, Instruction& i) {
-  if (!along_axis(maker, i)) return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  Index size = shape[shape.axis(static_cast<int>(i.numbers[0]), "at_index")];
-  i.numbers.push_back(maker.below(size) - (maker.chance(0.3) ? size : 0));
-  return true;
-}
-
-/// Numbers: the axis, first and last, one of them perhaps counted from the end.
-bool between(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick(has_axes))) return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  Index axis = some_axis(maker, shape), size = shape[shape.axis(static_cast<int>(axis), "between")];
-  Index begin = maker.below(size + 1), end = begin + maker.below(size - begin + 1);
-  if (maker.chance(0.3)) begin -= size == 0 || begin == size ? 0 : size;
-  if (maker.chance(0.3) && end < size) end -= size;
-  i.numbers = {axis, begin, end};
-  return true;
-}
-
-/// All the parts along an axis, in order or (rarely) not. Numbers: the axis, their number, and the one that it is.
-bool parts(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick(has_axes))) return false;
-  const Shape shape = maker.shape(i.operands[0]);
-  Index axis = some_axis(maker, shape), size = shape[shape.axis(static_cast<int>(axis), "parts")];
-  Index divisors[] = {2, 3, 4, 5, size, 1}, count = divisors[maker.below(6)];
-  if (count < 1 || count > 8 || size % count != 0) return false;
-  std::vector<Index> order;
-  for (Index part = 0; part < count; ++part)
-    if (maker.chance(0.9)) order.push_back(part);
-  if (order.empty()) return false;
-  if (maker.chance(0.2)) std::swap(order.front(), order[static_cast<std::size_t>(maker.below(std::ssize(order)))]);
-  if (maker.chance(0.1)) order.push_back(order.front());
-  for (std::size_t k = 0; k + 1 < order.size(); ++k) maker.add("part", i.operands, {axis, count, order[k]});
-  i.numbers = {axis, count, order.back()};
-  return true;
-}
-
-/// Numbers: the sizes.
-bool other_shape(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return s.rank() <= 4; }))) return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  i.numbers.assign(shape.begin(), shape.end());
-  if (shape.rank() == 0 || maker.chance(0.2)) {
-    i.numbers.insert(i.numbers.begin() + maker.below(shape.rank() + 1), 1);
-    return true;
-  }
-  auto at = i.numbers.begin() + maker.below(shape.rank());
-  if (shape.rank() > 1 && maker.chance(0.5)) {  // two neighbours become one
-    if (at + 1 == i.numbers.end()) --at;
-    *at *= *(at + 1);
-    i.numbers.erase(at + 1);
-  } else {  // one becomes two
-    Index divisor = 2 + maker.below(3);
-    if (*at % divisor != 0) return false;
-    *at /= divisor;
-    i.numbers.insert(at, divisor);
-  }
-  return true;
-}
-
-/// Numbers: two axes.
-bool two_axes(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return s.rank() >= 2; }))) return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  i.numbers = {some_axis(maker, shape), some_axis(maker, shape)};
-  return true;
-}
-
-bool some_alike(Maker& maker, Instruction& i) {
-  int first = maker.pick([](const Shape& s) { return s.rank() < 4; });
-  Index count = 1 + maker.below(4);
-  bool taken = take(i, first);
-  for (; taken && count > 1; --count)
-    taken = take(i, maker.pick([&](const Shape& s) { return s == maker.shape(first); }));
-  return taken && maker.shape(first).count() * 4 <= maker.most_elements();
-}
-
-/// Values that differ along one axis only, which is the number.
-bool alike_but_for_axis(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick(has_axes))) return false;
-  const Shape shape = maker.shape(i.operands[0]);
-  int axis = static_cast<int>(maker.below(shape.rank()));
-  Index size = shape[axis];
-  for (Index count = maker.below(4); count > 0; --count) {
-    auto fits = [&](const Shape& s) { return s.rank() == shape.rank() && s.with(axis, 0) == shape.with(axis, 0); };
-    if (!take(i, maker.pick(fits))) return false;
-    size += maker.shape(i.operands.back())[axis];
-  }
-  i.numbers = {maker.chance(0.3) ? axis - shape.rank() : axis};
-  return shape.with(axis, size).count() <= maker.most_elements();
-}
-
-/// Numbers: a class for each row.
-bool with_targets(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return s.rank() >= 1 && s.count() > 0 && s.rows() <= 130; })))
-    return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  for (Index row = 0; row < shape.rows(); ++row) i.numbers.push_back(maker.below(shape.columns()));
-  return true;
-}
-
-/// Numbers: rows of the table.
-bool with_rows(Maker& maker, Instruction& i) {
-  if (!take(i, maker.pick([](const Shape& s) { return is_matrix(s) && s[0] > 0; }))) return false;
-  const Shape& shape = maker.shape(i.operands[0]);
-  for (Index n = maker.below(6); n > 0; --n) i.numbers.push_back(maker.below(shape[0]));
-  return true;
-}
-
-/// h <- tanh(x[t] + h U + b) for all t: the same weight at every step, and a stack of the states at the end.
-bool recurrence(Maker& maker, Instruction& i) {
-  int x = maker.pick([](const Shape& s) { return s.rank() >= 2 && s[0] >= 1 && s[0] <= 6 && s.columns() <= 65; });
-  if (x < 0) return false;
-  const Shape shape = maker.shape(x).without(0);
-  int weight = maker.leaf({shape.columns(), shape.columns()}), bias = maker.leaf({shape.columns()});
-  int state = maker.chance(0.5) ? maker.leaf(shape) : maker.add("select", {x}, {0, 0});
-  bool reversed = maker.chance(0.3), biased = maker.chance(0.5);
-  for (Index t = 0, steps = maker.shape(x)[0]; t < steps; ++t) {
-    int now = maker.add("select", {x}, {0, reversed ? steps - 1 - t : t});
-    int sum = biased ? maker.add("e + matmul(a, b) + matmul(c, d) + f", {state, weight, now, weight, bias, now})
-                     : maker.add("c + matmul(a, b)", {state, weight, now});
-    if (sum < 0) return false;
-    state = maker.chance(0.5) ? maker.add("tanh(a)", {sum}) : maker.add("sigmoid(a) * tanh(b)", {sum, state});
-    i.operands.push_back(state);
-  }
-  i.operation = &fuzz_operation("stack");
-  return true;
-}
-
-bool a_leaf(Maker& maker, Instruction& i) { return take(i, maker.leaf({maker.size()})); }
+using namespace choose;
 
 // --- How they are recorded ----------------------------------------------------------------------------------------
 
-/// f(x, axes, keep) of functions that take their axes as a list.
-template <class F>
-auto with_axes(F f) {
-  return [f](const Recording& r) {
-    std::array<int, 4> a{};
-    std::size_t count = r.numbers().size() - 1;
-    for (std::size_t k = 0; k < count; ++k) a[k] = static_cast<int>(r.numbers()[k + 1]);
-    bool keep = r.numbers()[0] != 0;
-    if (count == 1) return f(r.x[0], std::initializer_list<int>{a[0]}, keep);
-    if (count == 2) return f(r.x[0], std::initializer_list<int>{a[0], a[1]}, keep);
-    if (count == 3) return f(r.x[0], std::initializer_list<int>{a[0], a[1], a[2]}, keep);
-    return f(r.x[0], std::initializer_list<int>{a[0], a[1], a[2], a[3]}, keep);
-  };
+/// f({numbers...}), for functions that take their numbers as a list.
+template <class T, class F>
+auto with_list(const std::vector<T>& n, F f) {
+  switch (n.size()) {
+    case 1:
+      return f({n[0]});
+    case 2:
+      return f({n[0], n[1]});
+    case 3:
+      return f({n[0], n[1], n[2]});
+    case 4:
+      return f({n[0], n[1], n[2], n[3]});
+    default:
+      return f({n[0], n[1], n[2], n[3], n[4]});
+  }
 }
 
 using Axes = std::initializer_list<int>;
-
-int axis(const Recording& r, std::size_t k = 0) { return static_cast<int>(r.numbers()[k]); }
-
-std::vector<std::int32_t> whole_numbers(const Recording& r) { return {r.numbers().begin(), r.numbers().end()}; }
-
-Parameter& leaf(const Recording& r) { return *r.inputs.leaves[r.number]; }
-
+using Sizes = std::initializer_list<Index>;
 using R = const Recording&;
+
+int axis(R r, std::size_t k = 0) { return static_cast<int>(r.numbers()[k]); }
+
+std::vector<int> axes(R r, std::size_t first = 0) {
+  return {r.numbers().begin() + static_cast<std::ptrdiff_t>(first), r.numbers().end()};
+}
+
+/// f(x, axes, keep) with the numbers of `over_axes`.
+auto over(Var (*f)(const Var& x, Axes axes, bool keep)) {
+  return [f](R r) { return with_list(axes(r, 1), [&](Axes a) { return f(r.x[0], a, r.numbers()[0] != 0); }); };
+}
+
+std::vector<std::int32_t> whole_numbers(R r, std::size_t first = 0) {
+  return {r.numbers().begin() + static_cast<std::ptrdiff_t>(first), r.numbers().end()};
+}
+
+/// f(indices) with the numbers of `index_elements`.
+template <class F>
+Var with_indices(R r, F f) {
+  const std::size_t rank = static_cast<std::size_t>(r.x[0].rank());
+  const Shape shape(std::span(r.numbers()).subspan(1, rank));
+  const std::vector<std::int32_t> values = whole_numbers(r, 1 + rank);
+  return f(Indices(values, shape));
+}
+
+/// The numbers from `first` on, as a constant.
+Var constant_of(R r, std::size_t first) {
+  Tensor values(r.x[0].shape(), r.x[0].dtype());
+  with_type(values.dtype(), [&]<class T>(T) {
+    for (Index i = 0; i < values.size(); ++i)
+      values.data<T>()[i] = static_cast<T>(r.numbers()[static_cast<std::size_t>(i) + first]);
+  });
+  return r.tape.constant(values);
+}
+
+Parameter& leaf(R r) { return *r.inputs.leaves[r.number]; }
+
+Var deviation(const Var& x, Axes axes, bool keep) { return stddev(x, axes, keep); }
+Var length(const Var& x, Axes axes, bool keep) { return norm(x, axes, keep); }
 
 std::vector<FuzzOperation> make_operations() {
   std::vector<FuzzOperation> operations{
-      {"variable", 0, a_leaf, [](R r) { return r.tape.variable(leaf(r).value()); }},
-      {"constant", 0, a_leaf, [](R r) { return r.tape.constant(leaf(r).value()); }},
-      {"parameter", 0, a_leaf, [](R r) { return r.tape.use(leaf(r)); }},
-      {"frozen", 0, a_leaf, [](R r) { return r.tape.use(leaf(r)); }},
+      {"variable", 0, nullptr, [](R r) { return r.tape.variable(leaf(r).value()); }},
+      {"constant", 0, nullptr, [](R r) { return r.tape.constant(leaf(r).value()); }},
+      {"parameter", 0, nullptr, [](R r) { return r.tape.use(leaf(r)); }},
+      {"frozen", 0, nullptr, [](R r) { return r.tape.use(leaf(r)); }},
 
       {"sum", 1, any, [](R r) { return sum(r.x[0]); }},
-      {"mean", 1, one(not_empty), [](R r) { return mean(r.x[0]); }},
-      {"sum over", 2, over_axes, with_axes([](const Var& x, Axes a, bool keep) { return sum(x, a, keep); })},
-      {"mean over", 2, over_axes, with_axes([](const Var& x, Axes a, bool keep) { return mean(x, a, keep); })},
-      {"log_softmax", 1, along_axis, [](R r) { return log_softmax(r.x[0]); }},
+      {"mean", 0.5, any, [](R r) { return mean(r.x[0]); }},
+      {"prod", 0.3, one(is_small), [](R r) { return prod(r.x[0]); }},
+      {"max", 0.5, any, [](R r) { return max(r.x[0]); }, [](R r) { return between_elements(r.x[0].value()); }},
+      {"min", 0.5, any, [](R r) { return min(r.x[0]); }, [](R r) { return between_elements(r.x[0].value()); }},
+      {"logsumexp", 0.5, one(not_empty), [](R r) { return logsumexp(r.x[0]); }},
+      {"sum over", 2, over_axes, over([](const Var& x, Axes a, bool keep) { return sum(x, a, keep); })},
+      {"mean over", 1, over_axes, over([](const Var& x, Axes a, bool keep) { return mean(x, a, keep); })},
+      {"prod over", 0.5, over_few, over([](const Var& x, Axes a, bool keep) { return prod(x, a, keep); })},
+      {"max over", 0.5, over_axes, over([](const Var& x, Axes a, bool keep) { return max(x, a, keep); }),
+       [](R r) { return between_elements(r.x[0].value()); }},
+      {"min over", 0.5, over_axes, over([](const Var& x, Axes a, bool keep) { return min(x, a, keep); }),
+       [](R r) { return between_elements(r.x[0].value()); }},
+      {"variance over", 0.5, over_axes, over([](const Var& x, Axes a, bool keep) { return variance(x, a, keep); })},
+      {"stddev over", 0.5, over_axes, over(deviation), [](R r) { return from_zero(over(deviation)(r).value()) / 100; }},
+      {"norm over", 0.5, over_axes, over(length), [](R r) { return from_zero(over(length)(r).value()) / 100; }},
+      {"norm 1 over", 0.3, over_axes, over([](const Var& x, Axes a, bool keep) { return norm(x, a, keep, 1); }),
+       [](R r) { return from_zero(r.x[0].value()); }},
+      {"logsumexp over", 0.5, over_axes, over([](const Var& x, Axes a, bool keep) { return logsumexp(x, a, keep); })},
+      {"cumsum", 0.5, along_axis, [](R r) { return cumsum(r.x[0], axis(r)); }},
+      {"softmax", 1, along_axis, [](R r) { return softmax(r.x[0], axis(r)); }},
+      {"log_softmax", 1, along_axis, [](R r) { return log_softmax(r.x[0], axis(r)); }},
+      {"masked_softmax", 0.5, with_mask, [](R r) { return masked_softmax(r.x[0], constant_of(r, 1), axis(r)); }},
+      {"layer_norm", 1, with_rows_of(2), [](R r) { return layer_norm(r.x[0], r.x[1], r.x[2], 0.1); }},
+      {"rms_norm", 0.5, with_rows_of(1), [](R r) { return rms_norm(r.x[0], r.x[1], 0.1); }},
+
       {"cross_entropy", 1, with_targets, [](R r) { return cross_entropy(r.x[0], whole_numbers(r)); }},
-      {"mse", 1, two_alike, [](R r) { return mse(r.x[0], r.x[1]); }},
+      {"smooth_cross_entropy", 0.3, with_targets,
+       [](R r) { return cross_entropy(r.x[0], whole_numbers(r), {.label_smoothing = 0.1}); }},
+      {"soft_cross_entropy", 0.5, two_alike, [](R r) { return cross_entropy(r.x[0], softmax(r.x[1])); }},
+      {"nll", 0.5, with_targets, [](R r) { return nll(log_softmax(r.x[0]), whole_numbers(r)); }},
+      {"binary_cross_entropy", 0.5, two_alike,
+       [](R r) { return binary_cross_entropy_with_logits(r.x[0], sigmoid(r.x[1])); }},
+      {"mse", 0.5, two_alike, [](R r) { return mse(r.x[0], r.x[1]); }},
+      {"l1", 0.3, two_alike, [](R r) { return l1(r.x[0], r.x[1]); },
+       [](R r) { return from_zero(Var(r.x[0] - r.x[1]).value()); }},
+      {"huber", 0.3, two_alike, [](R r) { return huber(r.x[0], r.x[1]); },
+       [](R r) { return from_zero(Var(square(r.x[0] - r.x[1]) - 1).value()); }},
+      {"hinge", 0.3, with_signs, [](R r) { return hinge(r.x[0], constant_of(r, 0)); },
+       [](R r) { return from_zero(Var(r.x[0] * constant_of(r, 0) - 1).value()); }},
+      {"pinball", 0.3, two_alike, [](R r) { return pinball(r.x[0], r.x[1], 0.3); },
+       [](R r) { return from_zero(Var(r.x[0] - r.x[1]).value()); }},
+      {"kl_divergence", 0.5, two_alike, [](R r) { return kl_divergence(log_softmax(r.x[0]), softmax(r.x[1])); }},
+      {"gaussian_nll", 0.5, with_variance,
+       [](R r) { return gaussian_nll(r.x[0], r.x[1], Var(sigmoid(r.x[2]) + 0.5)); }},
+      {"ctc", 0.5, with_labels,
+       [](R r) {
+         std::vector<std::int32_t> labels = whole_numbers(r), ones(labels.size(), 1),
+                                   lengths(labels.size(), static_cast<std::int32_t>(r.x[0].size(0)));
+         return ctc(log_softmax(r.x[0]), labels, lengths, ones);
+       }},
 
       {"select", 3, at_index, [](R r) { return select(r.x[0], axis(r), r.numbers()[1]); }},
       {"slice", 3, between, [](R r) { return slice(r.x[0], axis(r), r.numbers()[1], r.numbers()[2]); }},
+      {"slice by", 1, between_by,
+       [](R r) { return slice(r.x[0], axis(r), r.numbers()[1], r.numbers()[2], r.numbers()[3]); }},
       {"part", 5, parts, [](R r) { return part(r.x[0], axis(r), r.numbers()[1], r.numbers()[2]); }},
-      {"reshape", 3, other_shape, [](R r) { return reshape(r.x[0], Shape(r.numbers())); }},
+      {"split", 1, unequal_parts,
+       [](R r) {
+         return split(r.x[0], std::span(r.numbers()).subspan(2), axis(r))[static_cast<std::size_t>(r.numbers()[1])];
+       }},
       {"transpose", 3, two_axes, [](R r) { return transpose(r.x[0], axis(r), axis(r, 1)); }},
-      {"detach", 0.5, any, [](R r) { return detach(r.x[0]); }, true},
-      {"stack", 2, some_alike, [](R r) { return stack(r.x); }},
+      {"permute", 1, all_axes, [](R r) { return with_list(axes(r), [&](Axes a) { return permute(r.x[0], a); }); }},
+      {"flip", 1, some_axes, [](R r) { return with_list(axes(r), [&](Axes a) { return flip(r.x[0], a); }); }},
+      {"squeeze", 0.5, any, [](R r) { return squeeze(r.x[0]); }},
+      {"squeeze axis", 0.5, along_axis, [](R r) { return squeeze(r.x[0], axis(r)); }},
+      {"unsqueeze", 1, new_axis, [](R r) { return unsqueeze(r.x[0], axis(r)); }},
+      {"unflatten", 1, apart,
+       [](R r) {
+         return unflatten(r.x[0], axis(r), {r.numbers()[1], r.numbers()[2]});
+       }},
+      {"flatten", 0.5, any, [](R r) { return flatten(r.x[0]); }},
+      {"reshape", 3, other_shape, [](R r) { return reshape(r.x[0], Shape(r.numbers())); }},
+      {"detach", 0.5, any, [](R r) { return detach(r.x[0]); }},
+      {"stack", 2, some_alike, [](R r) { return stack(r.x, r.numbers().empty() ? 0 : axis(r)); }},
       {"concat", 2, alike_but_for_axis, [](R r) { return concat(r.x, axis(r)); }},
+      {"broadcast_to", 1, larger_shape, [](R r) { return broadcast_to(r.x[0], Shape(r.numbers())); }},
+      {"repeat", 0.5, times,
+       [](R r) { return with_list(r.numbers(), [&](Sizes counts) { return repeat(r.x[0], counts); }); }},
+      {"pad", 1, around,
+       [](R r) {
+         std::vector<Padding> amounts;
+         for (std::size_t k = 0; k < r.numbers().size(); k += 2)
+           amounts.push_back({r.numbers()[k], r.numbers()[k + 1]});
+         return with_list(amounts, [&](std::initializer_list<Padding> list) { return pad(r.x[0], list, 0.5); });
+       }},
+      {"index_select", 1, slices, [](R r) { return index_select(r.x[0], axis(r), whole_numbers(r, 1)); }},
+      {"gather", 0.5, elements,
+       [](R r) { return with_indices(r, [&](const Indices& at) { return gather(r.x[0], axis(r), at); }); }},
+      {"scatter_add", 0.5, to_elements,
+       [](R r) {
+         return with_indices(r, [&](const Indices& at) { return scatter_add(r.x[0], axis(r), at, r.x[1]); });
+       }},
+      {"tril", 0.3, diagonal, [](R r) { return tril(r.x[0], r.numbers()[0]); }},
+      {"triu", 0.3, diagonal, [](R r) { return triu(r.x[0], r.numbers()[0]); }},
 
       {"embedding", 1, with_rows, [](R r) { return embedding(r.tape, r.x[0], whole_numbers(r)); }},
-      {"recurrence", 1, recurrence, nullptr},
+      {"product", 2, factors, [](R r) { return Var(matmul(r.x[0], r.x[1])); }},
+      {"dot", 0.5, vectors, [](R r) { return dot(r.x[0], r.x[1]); }},
+      {"outer", 0.5, vectors, [](R r) { return outer(r.x[0], r.x[1]); }},
+      {"checkpoint", 1, two_alike,
+       [](R r) {
+         return checkpoint(
+             [](const Var& x, const Var& y) {
+               Var h = tanh(x * y);
+               return Var(h * x + sum(h));
+             },
+             r.x[0], r.x[1]);
+       }},
+      {"recurrence", 2, recurrence, nullptr},
   };
   double weight = 0;
   for (const FuzzOperation& operation : operations) weight += operation.weight;

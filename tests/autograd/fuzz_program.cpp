@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 namespace unroll::testing {
 
@@ -19,12 +20,6 @@ double largest(const TensorView& x) {
   double most = 0;
   for (double v : x.to_vector()) most = std::max(most, std::abs(v));
   return most;
-}
-
-double smallest(const TensorView& x) {
-  double least = std::numeric_limits<double>::infinity();
-  for (double v : x.to_vector()) least = std::min(least, std::abs(v));
-  return least;
 }
 
 bool is_leaf(const Instruction& instruction) { return instruction.operands.empty(); }
@@ -49,6 +44,20 @@ Var record_one(const Instruction& instruction, std::size_t number, Inputs& input
 }
 
 }  // namespace
+
+double from_zero(const TensorView& x) {
+  double least = std::numeric_limits<double>::infinity();
+  for (double v : x.to_vector()) least = std::min(least, std::abs(v));
+  return least;
+}
+
+double between_elements(const TensorView& x) {
+  std::vector<double> values = x.to_vector();
+  std::ranges::sort(values);
+  double least = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 1; i < values.size(); ++i) least = std::min(least, values[i] - values[i - 1]);
+  return least;
+}
 
 std::optional<Shape> broadcast_of(const Shape& a, const Shape& b) {
   Shape result = a.rank() >= b.rank() ? a : b;
@@ -109,20 +118,27 @@ int Maker::leaf(const Shape& shape) {
 
 int Maker::add(Instruction instruction) {
   const std::size_t number = program_.instructions.size();
-  if (instruction.operation->kink) {
-    Vars x;
-    for (int operand : instruction.operands) x.push_back(value(operand));
-    if (smallest(instruction.operation->kink(x).value()) < margin) return -1;
+  Recording recording{tape_, instruction, number, none_, false, {}};
+  for (int operand : instruction.operands) recording.x.push_back(value(operand));
+  Var result;
+  if (is_leaf(instruction)) {
+    program_.instructions.push_back(instruction);
+    // A parameter would have to live as long as the tape; a variable serves as well here.
+    const Tensor values = make_leaf(program_, number, float64)->value();
+    result = is_trainable(instruction) ? tape_.variable(values) : tape_.constant(values);
+  } else {
+    std::size_t before = 0;
+    try {
+      if (instruction.operation->distance && instruction.operation->distance(recording) < margin) return -1;
+      before = tape_.size();
+      result = instruction.operation->record(recording);
+    } catch (const Error& error) {
+      if (before != 0 && tape_.size() != before)
+        throw std::logic_error(fmt::format("left on the tape by: {}", error.what()));
+      return -1;
+    }
+    program_.instructions.push_back(instruction);
   }
-  program_.instructions.push_back(instruction);
-  Inputs own(Program{});
-  own.leaves.resize(number + 1);
-  if (is_leaf(instruction)) own.leaves[number] = make_leaf(program_, number, float64);
-  Var result = record_one(instruction, number, own, values_, tape_, false);
-  // A parameter has to live as long as the tape: a variable serves as well here.
-  if (is_leaf(instruction))
-    result = is_trainable(instruction) ? tape_.variable(own.leaves[number]->value())
-                                       : tape_.constant(own.leaves[number]->value());
   program_.instructions.back().shape = result.shape();
   values_.push_back(result);
   tame_.push_back(finished_ || largest(result.value()) <= tame);
@@ -210,8 +226,10 @@ Vars record(const Program& program, Inputs& inputs, Tape& tape, const RecordOpti
   values.reserve(program.instructions.size());
   auto next = [&](std::size_t i) {
     const Instruction& instruction = program.instructions[i];
-    if (options.stopped != nullptr && (*options.stopped)[i]) return tape.constant(*(*options.stopped)[i]);
+    if (options.detached != nullptr && (*options.detached)[i]) return tape.constant(*(*options.detached)[i]);
     Var y = record_one(instruction, i, inputs, values, tape, options.split);
+    if (options.tangents != nullptr && (*options.tangents)[i])
+      tape.graph().set_tangent(tape.graph().check(y, "record", {}), *(*options.tangents)[i]);
     return instruction.keep_grad ? y.keep_grad() : y;
   };
   for (std::size_t i = 0; i < program.instructions.size(); ++i) {

@@ -13,16 +13,16 @@ namespace {
 
 // --- The same statement, one operation at a time ------------------------------------------------------------------
 
-Var split(const detail::VarLeaf& leaf) { return leaf.var; }
-double split(const detail::NumberLeaf& leaf) { return leaf.value; }
+Var one_by_one(const detail::VarLeaf& leaf) { return leaf.var; }
+double one_by_one(const detail::NumberLeaf& leaf) { return leaf.value; }
 
 template <class Op, class... Args>
-Var split(const Expression<Op, Args...>& expression) {
-  return std::apply([](const auto&... arg) { return Var(apply<Op>(split(arg)...)); }, expression.args);
+Var one_by_one(const Expression<Op, Args...>& expression) {
+  return std::apply([](const auto&... arg) { return Var(apply<Op>(one_by_one(arg)...)); }, expression.args);
 }
 
 template <int Products, int Addends>
-Var split(const Affine<Products, Addends>& sum) {
+Var one_by_one(const Affine<Products, Addends>& sum) {
   Var y = matmul(sum.factors[0], sum.factors[1]);
   detail::Graph& graph = *y.graph();
   for (std::size_t i = 1; i < Products; ++i) y = y + Var(matmul(sum.factors[2 * i], sum.factors[2 * i + 1]));
@@ -110,13 +110,13 @@ FuzzOperation statement(const char* text, F, double weight = 1) {
   Operands operands(text);
   return {text, weight,
           [operands](Maker& maker, Instruction& instruction) { return choose_operands(maker, operands, instruction); },
-          [](const Recording& r) { return r.split ? split(call<F>(r.x)) : Var(call<F>(r.x)); }};
+          [](const Recording& r) { return r.split ? one_by_one(call<F>(r.x)) : Var(call<F>(r.x)); }};
 }
 
 template <class F, class K>
 FuzzOperation kinked(const char* text, F function, K) {
   FuzzOperation operation = statement(text, function);
-  operation.kink = [](const Vars& x) { return Var(call<K>(x)); };
+  operation.distance = [](const Recording& r) { return from_zero(Var(call<K>(r.x)).value()); };
   return operation;
 }
 

@@ -11,9 +11,10 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/task_arena.h>
 
-#include <csignal>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 
@@ -44,6 +45,34 @@ Range chosen_range() {
   auto seed = from_environment("UNROLL_FUZZ_SEED"), count = from_environment("UNROLL_FUZZ_PROGRAMS");
   return {seed.value_or(1), count.value_or(seed ? 1 : usual_count)};
 }
+
+/// While it lives, a crash says which program it was in.
+class SaysSeed {
+ public:
+  SaysSeed() {
+    struct sigaction action {};
+    action.sa_handler = [](int signal) {
+      char text[64];
+      auto end = fmt::format_to_n(text, sizeof(text), "crashed in UNROLL_FUZZ_SEED={}\n", seed).out;
+      if (write(2, text, static_cast<std::size_t>(end - text)) < 0) _exit(1);
+      restore();
+      raise(signal);
+    };
+    for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &action, &before[i]);
+  }
+  ~SaysSeed() { restore(); }
+  SaysSeed(const SaysSeed&) = delete;
+  SaysSeed& operator=(const SaysSeed&) = delete;
+
+  static inline std::uint64_t seed = 0;
+
+ private:
+  static void restore() {
+    for (std::size_t i = 0; i < signals.size(); ++i) sigaction(signals[i], &before[i], nullptr);
+  }
+  static constexpr std::array<int, 4> signals{SIGSEGV, SIGABRT, SIGBUS, SIGFPE};
+  static inline std::array<struct sigaction, 4> before{};
+};
 
 // --- Comparisons ----------------------------------------------------------------------------------------------------
 
@@ -97,6 +126,14 @@ std::string difference(const Program& program, const Run& a, const Run& b, doubl
   return {};
 }
 
+/// What `detach` gives in a run, by number: it stays so when the leaves move.
+std::vector<std::optional<Tensor>> detached_values(const Program& program, const Vars& values) {
+  std::vector<std::optional<Tensor>> result(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (program.instructions[i].operation->name == "detach") result[i] = Tensor(values[i].value());
+  return result;
+}
+
 // --- Finite differences ---------------------------------------------------------------------------------------------
 
 /// The program as a function of its leaves: the sum of its outputs, weighted by their seeds.
@@ -107,14 +144,12 @@ class Function {
       const Var& y = values[static_cast<std::size_t>(program.outputs[k])];
       seeds_.push_back(program.seed_of(k).value_or(Tensor::full(y.shape(), 1, float64)).to_vector());
     }
-    stopped_.resize(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i)
-      if (program.instructions[i].operation->stops_gradient) stopped_[i] = Tensor(values[i].value());
+    detached_ = detached_values(program, values);
   }
 
   double operator()() {
     tape_.clear();
-    Vars values = record(program_, inputs_, tape_, {.stopped = &stopped_});
+    Vars values = record(program_, inputs_, tape_, {.detached = &detached_});
     double sum = 0;
     size_ = 0;
     for (std::size_t k = 0; k < seeds_.size(); ++k) {
@@ -143,7 +178,7 @@ class Function {
   Inputs inputs_;
   Tape& tape_;
   std::vector<std::vector<double>> seeds_;
-  std::vector<std::optional<Tensor>> stopped_;
+  std::vector<std::optional<Tensor>> detached_;
   double size_ = 0;
 };
 
@@ -189,7 +224,8 @@ std::string against_differences(const Program& program, const Run& run, Tape& in
 /// Tapes that are used again for every program, so that what one leaves behind can disturb the next.
 struct Tapes {
   double worst = 0;  ///< relative difference between a gradient and finite differences
-  Tape fused, split, detours, single, inference = Tape::inference();
+  Tape fused, split, other, inference = Tape::inference();
+  Tape forward = Tape::dual(false), dual = Tape::dual(true);
 };
 
 /// What is wrong with a program; empty when nothing is.
@@ -200,14 +236,22 @@ std::string failure_of(const Program& program, Tapes& tapes) {
       return "differences: " + text;
     Run split(program, tapes.split, {.split = true});
     if (std::string text = difference(program, fused, split, 1e-12); !text.empty()) return "split: " + text;
+    if (std::string text = against_tangents(program, fused, tapes.forward); !text.empty()) return "tangents: " + text;
     if (program.seed % 4 == 0) {
-      Run detours(program, tapes.detours, {.detours = true});
       // Not the same bits: a weight's product is rounded in another way when the tape knows that it is used again.
+      Run detours(program, tapes.other, {.detours = true});
       if (std::string text = difference(program, detours, fused, 1e-12); !text.empty()) return "detours: " + text;
-    }
-    if (program.seed % 4 == 1) {
-      Run single(program, tapes.single, {}, float32);
+    } else if (program.seed % 4 == 1) {
+      Run single(program, tapes.other, {}, float32);
       if (std::string text = difference(program, single, fused, 1e-3); !text.empty()) return "float32: " + text;
+    } else if (program.seed % 4 == 2) {
+      std::string text = against_gradient_differences(program, fused, tapes.dual, tapes.other);
+      if (!text.empty()) return "second derivatives: " + text;
+    } else {
+      Tape watched;  // slow, and the same
+      watched.find_anomaly();
+      Run again(program, watched);
+      if (std::string text = difference(program, again, fused, 0); !text.empty()) return "watched: " + text;
     }
   } catch (const std::exception& error) {
     return std::string("exception: ") + error.what();
@@ -240,8 +284,10 @@ TEST_CASE("random programs: gradients agree with finite differences, statements 
   if (std::getenv("UNROLL_FUZZ_JSON") != nullptr) return;
   Range range = chosen_range();
   Tapes tapes;
+  SaysSeed says_seed;
   std::uint64_t failures = 0, instructions = 0;
   for (std::uint64_t seed = range.first; seed < range.first + range.count; ++seed) {
+    SaysSeed::seed = seed;
     Program program = Maker(seed).make();
     instructions += program.instructions.size();
     std::string failure = failure_of(program, tapes);
@@ -282,24 +328,6 @@ TEST_CASE("random programs have the same bits on one and two threads") {
       }
     });
   }
-}
-
-TEST_CASE("forked shrink") {
-  if (std::getenv("UNROLL_FUZZ_FORK") == nullptr) return;
-  auto crashes = [](const Program& p) {
-    pid_t child = fork();
-    if (child == 0) {
-      Tapes own;
-      for (int s : {SIGSEGV, SIGABRT}) std::signal(s, SIG_DFL);
-      failure_of(p, own);
-      _exit(0);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFSIGNALED(status);
-  };
-  Program small = shrink(Maker(chosen_range().first).make(), crashes);
-  std::fputs(to_string(small).c_str(), stderr);
 }
 
 TEST_CASE("random programs are written for PyTorch when UNROLL_FUZZ_JSON names a file") {
