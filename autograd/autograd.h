@@ -1,9 +1,11 @@
 #pragma once
 
+#include <autograd/activations.h>
 #include <autograd/check_gradient.h>
 #include <autograd/checkpoint.h>
-#include <autograd/derivatives.h>
 #include <autograd/ctc.h>
+#include <autograd/derivatives.h>
+#include <autograd/elementary.h>
 #include <autograd/elementwise.h>
 #include <autograd/embedding.h>
 #include <autograd/error.h>

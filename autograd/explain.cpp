@@ -27,8 +27,10 @@ constexpr Infix infixes[] = {
     {"LessEqual", "<=", 1}, {"Greater", ">", 1},  {"GreaterEqual", ">=", 1}, {"Equal", "==", 1}, {"NotEqual", "!=", 1},
 };
 
-/// "LogSigmoid" as a function is called: "log_sigmoid".
-std::string snake_case(std::string_view name) {
+/// "LogSigmoid" as the function is called: "log_sigmoid".
+std::string function_name(std::string_view name) {
+  if (name == "Choose") return "where";
+  if (name == "Power") return "pow";
   std::string text;
   for (char c : name) {
     if (std::isupper(static_cast<unsigned char>(c)) && !text.empty()) text += '_';
@@ -51,7 +53,7 @@ Piece combine(const Token& token, std::span<const Piece> operands) {
   if (token.name == "Negate") return {fmt::format("-{}", in_brackets(operands[0], 3)), 3};
   std::string list;
   for (const Piece& operand : operands) list += fmt::format("{}{}", list.empty() ? "" : ", ", operand.text);
-  return {fmt::format("{}({})", snake_case(token.name), list), 4};
+  return {fmt::format("{}({})", function_name(token.name), list), 4};
 }
 
 std::string name_of_input(std::size_t k) {

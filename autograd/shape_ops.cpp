@@ -135,7 +135,7 @@ Var join(const Parts& parts, const Shape& shape, Grid grid, Source where) {
           Eigen::Map<const Elements<T>>(reinterpret_cast<const T*>(piece.memory) + from, n);
     });
   });
-  graph.computed(result, inputs);
+  graph.computed(result, parts.ids);
   return graph.var(result);
 }
 

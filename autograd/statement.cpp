@@ -131,6 +131,7 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
   const Plan& plan = graph.plans().plan({layouts.data(), n}, where);
   const Walk& walk = plan.walk;
   NodeId id = graph.add(statement.operation, {inputs, n}, plan.result, where);
+  if (!statement.differentiable) graph.node(id).needs_grad = false;
   keep_statement(graph, id, plan, {constants, statement.constants});
   if (walk.count == 0) return id;
 

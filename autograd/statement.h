@@ -5,6 +5,7 @@
 // stays in registers. The backward recomputes the intermediate values instead of storing them.
 
 #include <autograd/graph.h>
+#include <autograd/packet.h>
 
 #include <algorithm>
 #include <string_view>
@@ -12,23 +13,12 @@
 
 namespace unroll {
 
-/// A few neighbouring elements that are computed together: 64 bytes, one AVX-512 register or several
-/// smaller ones. The operations of elementwise.h are written on these. (Duals come one by one.)
-template <class T>
-using Packet = Eigen::Array<T, std::is_same_v<T, Dual> ? 1 : 64 / sizeof(T), 1>;
-
-/// Derivatives that are exactly 1, -1 or 0: multiplying by them costs nothing.
-struct One {};
-struct MinusOne {};
-struct Zero {};
-
 namespace detail {
 
-#define UNROLL_INLINE [[gnu::always_inline]] inline
-
-template <class P>
-UNROLL_INLINE P chain(const P& g, const P& derivative) {
-  return g * derivative;
+/// What a derivative makes of the gradient from above.
+template <class P, class E>
+UNROLL_INLINE P chain(const P& g, const Eigen::ArrayBase<E>& derivative) {
+  return g * derivative.derived();
 }
 template <class P>
 UNROLL_INLINE const P& chain(const P& g, One) {
@@ -38,18 +28,41 @@ template <class P>
 UNROLL_INLINE P chain(const P& g, MinusOne) {
   return -g;
 }
+template <class P, class D>
+UNROLL_INLINE P chain(const P& g, const Where<P, D>& derivative) {
+  return packet::keep(derivative.mask, chain(g, derivative.derivative));
+}
+
+template <class D>
+inline constexpr bool is_zero = std::is_same_v<D, Zero> || std::is_same_v<D, None>;
+template <class D>
+inline constexpr bool is_where = false;
+template <class P, class D>
+inline constexpr bool is_where<Where<P, D>> = true;
+template <class D>
+inline constexpr bool is_finite = std::is_empty_v<D>;
+template <class P, class D>
+inline constexpr bool is_finite<Where<P, D>> = is_finite<D>;
+
+/// The rule that keeps NaN out of gradients: where the gradient from above is exactly 0, exactly 0 goes on, through
+/// infinite derivatives too. Followed at the root of a statement and below operations that choose among operands.
 template <class P>
-UNROLL_INLINE P chain(const P&, Zero) {
-  return P::Zero();
+UNROLL_INLINE void stop_zeros(const P& g, P* dx, int inputs) {
+  const Mask<P> stopped = packet::vanishes(g);
+  if (!packet::any(stopped)) return;  // most often: a branch costs less than a masking for each input
+  for (int k = 0; k < inputs; ++k) dx[k] = packet::drop(stopped, dx[k]);
 }
 
 /// The structure of an expression without its operands: inputs and constants are numbered from the left.
 struct Input {
   static constexpr int inputs = 1, constants = 0;
+  static constexpr bool differentiable = true, finite = true;
 
   template <class P, int I, int C>
   struct Evaluated {
-    P y;
+    static constexpr int first = I, count = 1;
+    static constexpr bool finite = true;
+    const P& y;
     UNROLL_INLINE Evaluated(const P* x, const P*) : y(x[I]) {}
     UNROLL_INLINE void reverse(const P& g, P* dx) const { dx[I] = g; }
   };
@@ -57,22 +70,49 @@ struct Input {
 
 struct Constant {
   static constexpr int inputs = 0, constants = 1;
+  static constexpr bool differentiable = false, finite = true;
 
   template <class P, int I, int C>
   struct Evaluated {
-    P y;
+    static constexpr int count = 0;
+    const P& y;
     UNROLL_INLINE Evaluated(const P*, const P* constants) : y(constants[C]) {}
     UNROLL_INLINE void reverse(const P&, P*) const {}
   };
 };
 
 template <class Op, class... Args>
-struct Apply {
+class Apply {
+  struct Traits {
+    bool differentiable, finite;
+  };
+  template <class... D>
+  static constexpr Traits judge(const std::tuple<D...>*) {
+    return {(false || ... || (!std::is_same_v<D, None> && Args::differentiable)),
+            (true && ... && (is_finite<D> && Args::finite))};
+  }
+  template <class D>
+  static constexpr Traits judge(const D*) {
+    return judge(static_cast<const std::tuple<D>*>(nullptr));
+  }
+  template <class>
+  using P = const Packet<double>&;
+  using Derivatives = decltype(Op::derivative(std::declval<P<Args>>()..., std::declval<P<Op>>()));
+  static constexpr const std::remove_reference_t<Derivatives>* derivatives = nullptr;
+
+ public:
   static constexpr int inputs = (0 + ... + Args::inputs), constants = (0 + ... + Args::constants);
+  /// False of a statement whose value is a mask: it needs no backward, whatever its operands need.
+  static constexpr bool differentiable = judge(derivatives).differentiable;
+  /// True of sums and choices: no derivative in it can be infinite.
+  static constexpr bool finite = judge(derivatives).finite;
 
   /// The values of the operation and, first, of everything below it.
   template <class P, int I, int C>
   struct Evaluated {
+    static constexpr int first = I, count = inputs;
+    static constexpr bool finite = Apply::finite;
+
     template <std::size_t... K>
     static auto types(std::index_sequence<K...>) {
       constexpr std::array<int, sizeof...(Args)> n{Args::inputs...}, c{Args::constants...};
@@ -99,18 +139,25 @@ struct Apply {
     template <std::size_t... K>
     UNROLL_INLINE void reverse(const P& g, P* dx, std::index_sequence<K...>) const {
       if constexpr (sizeof...(K) == 1) {
-        std::get<0>(args).reverse(propagate(g, Op::derivative(std::get<0>(args).y, y)), dx);
+        hand_down(std::get<0>(args), g, Op::derivative(std::get<0>(args).y, y), dx);
       } else {
         auto derivatives = Op::derivative(std::get<K>(args).y..., y);
-        (std::get<K>(args).reverse(propagate(g, std::get<K>(derivatives)), dx), ...);
+        (hand_down(std::get<K>(args), g, std::get<K>(derivatives), dx), ...);
       }
     }
-    template <class D>
-    UNROLL_INLINE static P propagate(const P& g, const D& derivative) {
-      if constexpr (std::is_empty_v<D>)
-        return chain(g, derivative);
-      else
-        return chain(g, P(derivative));
+    template <class Argument, class D>
+    UNROLL_INLINE static void hand_down(const Argument& argument, const P& g, const D& derivative, P* dx) {
+      if constexpr (Argument::count == 0) {
+        return;
+      } else if constexpr (is_zero<D>) {
+        for (int k = 0; k < Argument::count; ++k) dx[Argument::first + k] = P::Zero();
+      } else if constexpr (is_where<D> && !Argument::finite) {
+        const P handed = chain(g, derivative);
+        argument.reverse(handed, dx);
+        stop_zeros(handed, dx + Argument::first, Argument::count);
+      } else {
+        argument.reverse(chain(g, derivative), dx);
+      }
     }
   };
 };
@@ -175,6 +222,7 @@ struct Statement {
   Operation operation;
   std::size_t inputs, constants;
   std::span<const Token> tokens;
+  bool differentiable;
   /// By type and by whether every input's columns are neighbours.
   void (*forward[3][2])(const Tile&);
   void (*backward[3][2])(const Tile&);
@@ -269,12 +317,17 @@ void backward_tile(const Tile& tile) {
     Index at = 0;
     for (; at + width <= tile.columns; at += width) {
       for (int k = 0; k < n; ++k) x[k] = load<Unit>(from[k], at, tile.column_stride[k]);
-      Evaluated(x, constants.values).reverse(P(Eigen::Map<const P>(dy + at)), dx);
+      const P g = Eigen::Map<const P>(dy + at);
+      Evaluated(x, constants.values).reverse(g, dx);
+      if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
       for (int k = 0; k < n; ++k) {
         if (tile.adjoint[k] == Adjoint::skip) continue;
         if (Unit || tile.dx_column_stride[k] == 1) {
           Eigen::Map<P> d(to[k] + at);
-          d = tile.adjoint[k] == Adjoint::write ? dx[k] : P(d + dx[k]);
+          if (tile.adjoint[k] == Adjoint::write)
+            d = dx[k];
+          else
+            d += dx[k];
         } else if (tile.dx_column_stride[k] == 0) {
           sum[k] += dx[k];
         } else {
@@ -287,7 +340,9 @@ void backward_tile(const Tile& tile) {
     }
     if (Index rest = tile.columns - at; rest > 0) {
       for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
-      Evaluated(x, constants.values).reverse(load_part(dy, at, 1, rest), dx);
+      const P g = load_part(dy, at, 1, rest);
+      Evaluated(x, constants.values).reverse(g, dx);
+      if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
       for (int k = 0; k < n; ++k) {
         if (tile.adjoint[k] == Adjoint::skip) continue;
         auto take = [&](Index i) {
@@ -315,6 +370,7 @@ inline constexpr Statement statement{{"element-wise", statement_backward, statem
                                      Kernel::inputs,
                                      Kernel::constants,
                                      Written<Kernel>::tokens,
+                                     Kernel::differentiable,
                                      {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
                                       {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>},
                                       {forward_tile<Kernel, Dual, false>, forward_tile<Kernel, Dual, false>}},
