@@ -86,10 +86,11 @@ void add_into(T* to, const Layout& layout, const T* from) {
   }
 }
 
-/// True when writing through one view could touch what is read or written through the other.
+/// True when the gradients of two inputs could have memory in common. (One that needs none, such as a detached view,
+/// has no gradient, and nothing is kept of its being a part.)
 bool may_overlap(const Graph& graph, NodeId a, NodeId b) {
   const Node &x = graph.node(a), &y = graph.node(b);
-  if (a == b || x.base != y.base) return false;
+  if (a == b || x.base != y.base || !x.needs_grad || !y.needs_grad) return false;
   if (x.is_part && y.is_part) {
     const Part &p = graph.payload<Part>(a), &q = graph.payload<Part>(b);
     return p.parent != q.parent || p.axis != q.axis || p.parts != q.parts || p.index == q.index;

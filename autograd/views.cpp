@@ -292,6 +292,9 @@ Var flatten(const Var& x, int first, int last, Source where) {
 
 Var detach(const Var& x, Source where) {
   const Parent from = parent_of(x, "detach", where);
+  // A view would share the tangents as well.
+  if (from.graph.dual())
+    return from.graph.var(from.graph.add_leaf(from.graph.shown(from.graph.view(from.id)), false, where));
   NodeId result = from.graph.add_view(from.id, &from.layout, 0, where);
   from.graph.node(result).needs_grad = false;
   return from.graph.var(result);

@@ -25,6 +25,8 @@ struct OperationRow {
   double low = -2, high = 2;
   /// False for those without a gradient (argmax, floor): only values are checked.
   bool differentiable = true;
+  /// How far a value in float32 may be from the reference, relative to the largest element; a gradient ten times that.
+  double float32_tolerance = 2e-5;
 };
 
 /// The rows of one family; each is defined beside the family's other tests.
@@ -32,5 +34,8 @@ std::vector<OperationRow> reduction_rows();       // test_reduce.cpp
 std::vector<OperationRow> loss_rows();            // test_loss.cpp
 std::vector<OperationRow> shape_rows();           // test_shape_ops.cpp
 std::vector<OperationRow> linear_algebra_rows();  // test_linear_algebra.cpp
+
+/// The names of the rows of the other table, that of element-wise operations: they have checks of their own.
+std::vector<std::string> elementwise_names();  // test_elementwise.cpp
 
 }  // namespace unroll::testing

@@ -171,6 +171,21 @@ TEST_CASE("stack and concat: values and derivatives") {
   CHECK_ERROR_HERE(stack(std::vector<Var>{}), "stack", "no parts");
 }
 
+TEST_CASE("a part of a detached view meets what it was detached from") {
+  Tape tape;
+  Var x = tape.variable(Tensor({2}, {3, 4}));
+  Var part = x[0], detached = detach(x)[0], stays = chunk<2>(detach(x), 0)[1][0];
+  tape.backward(Var(part * detached + stays * part));
+  CHECK(x.grad().to_vector() == std::vector<double>{7, 0});
+}
+
+TEST_CASE("a detached value has no tangent") {
+  auto f = [](Tape&, const std::vector<Var>& x) { return Var(x[0] * detach(x[0])); };
+  const Tensor at = Tensor::scalar(3), one = Tensor::scalar(1);
+  CHECK(jvp(f, {at}, {one}).tangent.item() == 3);
+  CHECK(hvp(f, {at}, {one})[0].item() == 0);
+}
+
 TEST_CASE("detach stops the gradient and keeps the value") {
   Tape tape;
   Var x = tape.variable(Tensor({2}, {3, 4}));
