@@ -23,6 +23,16 @@ struct Elementwise {
   double least = 1e-30;       ///< values below count like this one
 };
 
+/// The names of the rows of each file, from which `elementwise_names` is made.
+std::vector<std::string> arithmetic_names();  // test_elementwise.cpp
+std::vector<std::string> elementary_names();  // test_elementary.cpp
+std::vector<std::string> activation_names();  // test_activations.cpp
+inline std::vector<std::string> names_of(const std::vector<Elementwise>& rows) {
+  std::vector<std::string> names;
+  for (const Elementwise& row : rows) names.push_back(row.name);
+  return names;
+}
+
 /// Values in both types with every broadcast, and accurate over a fine grid.
 void check_values(const std::vector<Elementwise>& rows);
 /// Derivatives against finite differences: broadcast, with operands that are used twice, views, or need none.

@@ -53,6 +53,8 @@ const std::vector<Elementwise>& rows() {
 
 }  // namespace
 
+std::vector<std::string> unroll::testing::activation_names() { return names_of(rows()); }
+
 TEST_CASE("activations: values agree with the C library in both types") { check_values(rows()); }
 TEST_CASE("activations: derivatives agree with finite differences") { check_derivatives(rows()); }
 TEST_CASE("activations: forward and second derivatives") { check_second_derivatives(rows()); }

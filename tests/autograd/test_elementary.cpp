@@ -29,9 +29,9 @@ const std::vector<Elementwise>& rows() {
       {"rsqrt", 1, [](const Inputs& x) { return Var(rsqrt(x[0])); }, [](double a, double) { return 1 / std::sqrt(a); },
        0.2, 3},
       {"square", 1, [](const Inputs& x) { return Var(square(x[0])); }, [](double a, double) { return a * a; }},
-      {"pow, whole exponent", 1, [](const Inputs& x) { return Var(pow(x[0], 3)); },
+      {"pow of a whole exponent", 1, [](const Inputs& x) { return Var(pow(x[0], 3)); },
        [](double a, double) { return a * a * a; }},
-      {"pow, constant exponent", 1, [](const Inputs& x) { return Var(pow(x[0], -1.5)); },
+      {"pow of a constant exponent", 1, [](const Inputs& x) { return Var(pow(x[0], -1.5)); },
        [](double a, double) { return std::pow(a, -1.5); }, 0.3, 3, 1e-6},
       {"pow", 2, [](const Inputs& x) { return Var(pow(x[0], 2 * x[1])); },
        [](double a, double b) { return std::pow(a, 2 * b); }, 0.3, 2, 2e-6},
@@ -60,6 +60,8 @@ const std::vector<Elementwise>& rows() {
 }
 
 }  // namespace
+
+std::vector<std::string> unroll::testing::elementary_names() { return names_of(rows()); }
 
 TEST_CASE("elementary functions: values agree with the C library in both types") { check_values(rows()); }
 TEST_CASE("elementary functions: derivatives agree with finite differences") { check_derivatives(rows()); }

@@ -1,6 +1,7 @@
 // Element-wise statements: arithmetic, comparisons and choices; and the checks that every operation's row goes through.
 
 #include <tests/autograd/elementwise.h>
+#include <tests/autograd/operations.h>
 
 #include <doctest/doctest.h>
 
@@ -171,6 +172,14 @@ void check_second_derivatives(const std::vector<Elementwise>& rows) {
 }
 
 }  // namespace unroll::testing
+
+std::vector<std::string> unroll::testing::arithmetic_names() { return names_of(rows()); }
+
+std::vector<std::string> unroll::testing::elementwise_names() {
+  std::vector<std::string> names = arithmetic_names();
+  for (const auto& more : {elementary_names(), activation_names()}) names.insert(names.end(), more.begin(), more.end());
+  return names;
+}
 
 TEST_CASE("arithmetic and choices: values agree with the C library in both types and every broadcast") {
   check_values(rows());

@@ -210,47 +210,6 @@ std::vector<OperationRow> reduction_rows() {
 
 namespace {
 
-/// The gradient of sum(w y) at x + step * direction.
-std::vector<Tensor> gradients(const OperationRow& row, std::vector<Tensor> x, const std::vector<Tensor>& direction,
-                              double step) {
-  Tape tape;
-  Vars vars;
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    for (Index i = 0; i < x[k].size(); ++i) x[k].data<double>()[i] += step * direction[k].data<double>()[i];
-    vars.push_back(tape.variable(x[k]));
-  }
-  Var y = row.call(tape, vars);
-  tape.backward(y, random_tensor(y.shape(), 99, 0.5, 1.5));
-  std::vector<Tensor> result;
-  for (const Var& v : vars) result.emplace_back(v.grad());
-  return result;
-}
-
-/// The derivative of a row's value along a random direction against its gradient, and that of its gradient against
-/// differences of gradients.
-void check_second_order(const OperationRow& row, const std::vector<Tensor>& x) {
-  std::vector<Tensor> direction;
-  for (std::size_t k = 0; k < x.size(); ++k) direction.push_back(random_tensor(x[k].shape(), 50 + k));
-  const Function loss = [&](Tape& tape, const Vars& vars) {
-    const Var y = row.call(tape, vars);
-    return sum(Var(y * random_tensor(y.shape(), 99, 0.5, 1.5)));
-  };
-  const double h = 1e-5;
-  const auto at = gradients(row, x, direction, 0), above = gradients(row, x, direction, h),
-             below = gradients(row, x, direction, -h), found = hvp(loss, x, direction);
-  double slope = 0;
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    const Numbers g = at[k].to_vector(), v = direction[k].to_vector(), up = above[k].to_vector(),
-                  down = below[k].to_vector(), exact = found[k].to_vector();
-    slope += std::inner_product(g.begin(), g.end(), v.begin(), 0.0);
-    for (std::size_t i = 0; i < g.size(); ++i) {
-      const double expected = (up[i] - down[i]) / (2 * h);
-      CHECK(std::abs(exact[i] - expected) < 1e-7 * (1 + std::abs(expected)));
-    }
-  }
-  CHECK(jvp(loss, x, direction).tangent.item() == doctest::Approx(slope).epsilon(1e-9));
-}
-
 /// Runs f on one, two and four threads and compares all it returns.
 template <class F>
 void check_same_bits(F&& f) {
@@ -300,29 +259,6 @@ std::pair<Numbers, Numbers> value_and_gradient(const std::function<Var(const Var
 }
 
 }  // namespace
-
-TEST_CASE("rows: values in both types, gradients, and second derivatives") {
-  for (const OperationRow& row : reduction_rows()) {
-    for (const std::vector<Shape>& shapes : row.cases) {
-      CAPTURE(row.name);
-      CAPTURE(to_string(shapes[0]));
-      std::vector<Tensor> x;
-      for (const Shape& shape : shapes) x.push_back(random_tensor(shape, 10 + x.size(), row.low, row.high));
-      const Tensor expected = row.reference(x);
-      for (DType type : {float64, float32}) {
-        Tape tape;
-        Vars vars;
-        for (const Tensor& tensor : x) vars.push_back(tape.constant(tensor.to(type)));
-        const Var y = row.call(tape, vars);
-        CHECK(y.dtype() == type);
-        CHECK(relative_error(y.value(), expected) < (type == float64 ? 1e-13 : 2e-6));
-      }
-      if (!row.differentiable) continue;
-      CHECK(gradient_error([&](Tape& tape, const Vars& vars) { return row.call(tape, vars); }, x) < 1e-6);
-      check_second_order(row, x);
-    }
-  }
-}
 
 TEST_CASE("every reduction over every set of axes, kept or not, of tensors and of views") {
   struct View {
