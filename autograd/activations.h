@@ -58,7 +58,10 @@ struct Celu {
   }
 };
 struct Silu {
-  static auto value(const auto& x) { return x * x.logistic(); }
+  template <class P>
+  static P value(const P& x) {
+    return x / (1 + packet::exp(P(-x)));
+  }
   template <class P>
   static P derivative(const P& x, const P& y) {
     const P s = x.logistic();
@@ -84,12 +87,12 @@ struct Gelu {
 struct GeluTanh {
   template <class P>
   static P value(const P& x) {
-    return x * P(x * (a + b * x * x)).logistic();
+    return x / (1 + packet::exp(P(-x * (a + b * x * x))));
   }
   template <class P>
   static P derivative(const P& x, const P& y) {
     const P s = P(x * (a + b * x * x)).logistic();
-    return s + y * (1 - s) * (a + (3 * b) * x * x);
+    return s + y * (1 - s) * (a + (3 * b) * P(packet::smaller(P(x * x), 1e4)));  // beyond, s is 0 or 1
   }
   static constexpr double a = 1.5957691216057308, b = 0.044715 * a;  // twice sqrt(2 / pi): 1 + tanh(u) = 2 sigmoid(2u)
 };

@@ -39,7 +39,7 @@ const std::vector<Elementwise>& rows() {
       {"selu", 1, [](const Inputs& x) { return Var(selu(x[0])); },
        [](double a, double) { return 1.0507009873554805 * (a > 0 ? a : 1.6732632423543772 * std::expm1(a)); }, -5, 5},
       {"silu", 1, [](const Inputs& x) { return Var(silu(x[0])); }, [](double a, double) { return a * sigmoid_of(a); },
-       -5, 5, 1e-6, 1},
+       -20, 20},
       {"gelu", 1, [](const Inputs& x) { return Var(gelu(x[0])); },
        [](double a, double) { return 0.5 * a * std::erfc(-a * std::sqrt(0.5)); }, -5, 5, 1e-6, 1},
       {"gelu_tanh", 1, [](const Inputs& x) { return Var(gelu_tanh(x[0])); },
@@ -84,12 +84,12 @@ TEST_CASE("activations of large numbers neither overflow nor lose their gradient
       check([](Var v) { return Var(celu(v)); }, x, x, 1);
       check([](Var v) { return Var(silu(v)); }, x, x, 1);
       check([](Var v) { return Var(silu(v)); }, -x, 0, 0);
+      check([](Var v) { return Var(gelu_tanh(v)); }, x, x, 1);
+      check([](Var v) { return Var(gelu_tanh(v)); }, -x, 0, 0);
       check([](Var v) { return Var(gelu(v)); }, x, x, 1);
       check([](Var v) { return Var(gelu(v)); }, -x, 0, 0);
       check([](Var v) { return Var(softsign(v)); }, -x, -x / (1 + x), 1 / ((1 + x) * (1 + x)));
     }
-    check([](Var v) { return Var(gelu_tanh(v)); }, 1000, 1000, 1);
-    check([](Var v) { return Var(gelu_tanh(v)); }, -1000, 0, 0);
     CHECK(at([](Var v) { return Var(sigmoid(v)); }, -infinity, type).y == doctest::Approx(0).epsilon(1e-30));
     CHECK(at([](Var v) { return Var(sigmoid(v)); }, infinity, type).y == 1);
     CHECK(at([](Var v) { return Var(softplus(v)); }, -infinity, type).y == 0);
@@ -101,7 +101,7 @@ TEST_CASE("activations of large numbers neither overflow nor lose their gradient
 }
 
 TEST_CASE("activations: derivatives at 0, and NaN goes through") {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double NaN = std::numeric_limits<double>::quiet_NaN();
   for (DType type : {float32, float64}) {
     CAPTURE(type);
     CHECK(at([](Var x) { return Var(relu(x)); }, 0, type).dx == 0);
@@ -112,7 +112,7 @@ TEST_CASE("activations: derivatives at 0, and NaN goes through") {
     CHECK(at([](Var x) { return Var(relu(log(x))); }, 0, type).dx == 0);  // not 0 times infinity
     CHECK(at([](Var x) { return Var(relu(sqrt(x) - 1)); }, 0, type).dx == 0);
     Tape tape;
-    Var x = tape.constant(Tensor({1}, {nan}, type));
+    Var x = tape.constant(Tensor({1}, {NaN}, type));
     for (const Elementwise& row : rows()) {
       CAPTURE(row.name);
       CHECK(std::isnan(row.on_vars({x, x}).item()));

@@ -95,10 +95,10 @@ TEST_CASE("expm1 and log1p are exact near 0, and large numbers saturate") {
 }
 
 TEST_CASE("NaN goes in and comes out") {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double NaN = std::numeric_limits<double>::quiet_NaN();
   for (DType type : {float32, float64}) {
     Tape tape;
-    Var x = tape.constant(Tensor({1}, {nan}, type));
+    Var x = tape.constant(Tensor({1}, {NaN}, type));
     for (const Elementwise& row : rows()) {
       if (row.name == "sign") continue;
       CAPTURE(row.name);
@@ -138,17 +138,17 @@ TEST_CASE("pow at 0 and of negative numbers") {
     struct Known {
       double x, n, y, by_x, by_n;
     };
-    const double nan = std::numeric_limits<double>::quiet_NaN();
+    const double NaN = std::numeric_limits<double>::quiet_NaN();
     for (Known k : {Known{0, 0, 1, 0, 0},
                     {2, 0, 1, 0, std::numbers::ln2},
-                    {-2, 0, 1, 0, nan},
+                    {-2, 0, 1, 0, NaN},
                     {0, 1, 0, 1, 0},
                     {0, 2, 0, 0, 0},
                     {0, 3, 0, 0, 0},
                     {0, 0.5, 0, infinity, 0},
                     {0, -1, infinity, -infinity, -infinity},
-                    {-2, 2, 4, -4, nan},
-                    {-2, 3, -8, 12, nan},
+                    {-2, 2, 4, -4, NaN},
+                    {-2, 3, -8, 12, NaN},
                     {3, 2, 9, 6, 9 * std::log(3)},
                     {1, 5, 1, 5, 0}}) {
       CAPTURE(k.x);
