@@ -299,10 +299,12 @@ struct Shares {
 }  // namespace
 
 Var cross_entropy(const Var& logits, const Indices& targets, const CrossEntropyOptions& options, Source where) {
+  graph_of("cross_entropy", logits, where);
   return class_loss<true>("cross_entropy", logits, {"cross_entropy", logits, targets, options, where}, where);
 }
 
 Var nll(const Var& log_probabilities, const Indices& targets, const CrossEntropyOptions& options, Source where) {
+  graph_of("nll", log_probabilities, where);
   return class_loss<false>("nll", log_probabilities, {"nll", log_probabilities, targets, options, where}, where);
 }
 
@@ -430,7 +432,7 @@ struct Pinball {
 struct BinaryCrossEntropy {
   template <class P>
   static P softplus(const P& x) {
-    return x.max(P::Zero()) + (-x.abs()).exp().log1p();
+    return x.max(P::Zero()) + packet::exp(P(-x.abs())).log1p();
   }
   template <class P>
   static P value(const P& x, const P& t, const P& w) {

@@ -168,7 +168,7 @@ TEST_CASE("pow at 0 and of negative numbers") {
       CHECK(same(constant.dx, k.by_x));
       if (type == float32) continue;
       // Forward, and the second derivative by x.
-      Function f = [&](Tape&, const Inputs& in) { return sum(Var(pow(in[0], in[1]))); };
+      Function f = [&](Tape&, const Inputs& in) { return Var(pow(in[0], in[1])); };
       std::vector<Tensor> at{Tensor({1}, {k.x}, float64), Tensor({1}, {k.n}, float64)};
       Tensor one({1}, {1}, float64), none({1}, {0}, float64);
       CHECK(same(jvp(f, at, {one, none}).tangent.item(), k.by_x));

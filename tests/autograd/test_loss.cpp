@@ -571,5 +571,5 @@ TEST_CASE("embedding looks rows up, and its gradient adds up over repeated ids")
   CHECK(y.value().to_vector() == std::vector<double>{5, 6, 1, 2, 5, 6, 5, 6});
   tape.backward(sum(Var(y * y)));
   CHECK(table.grad().to_vector() == std::vector<double>{2, 4, 0, 0, 30, 36});
-  CHECK_ERROR_HERE(embedding(tape, table, std::vector<std::int32_t>{0, 3}), "id 1 is 3", "rows 0 to 2");
+  CHECK_ERROR_HERE(embedding(tape, table, std::vector<std::int32_t>{0, 3}), "index 1 is 3", "[0, 3)");
 }
