@@ -21,9 +21,13 @@ const std::set<std::string> exceptions{
     "record",  // makes operations, of which each has its row
 };
 
-/// Operators by the names that their rows have.
+/// Operators by the names of their rows.
 const std::map<std::string, std::string> operators{
-    {"operator+", "add"}, {"operator-", "subtract"}, {"operator*", "multiply"}, {"operator/", "divide"}};
+    {"operator+", "add"},          {"operator-", "subtract"},     {"operator*", "multiply"},
+    {"operator/", "divide"},       {"operator<", "comparisons"},  {"operator<=", "comparisons"},
+    {"operator>", "comparisons"},  {"operator>=", "comparisons"}, {"operator==", "comparisons"},
+    {"operator!=", "comparisons"},
+};
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -74,7 +78,7 @@ std::vector<std::string> operations_of(const std::string& header) {
   static const std::regex function(
       "(?:^|[ ])(?:Var|Affine<[^>]*>|std::array<Var, ?[^>]*>|std::vector<Var>|std::pair<Var, ?Var>) (\\w+) ?\\(.*"
       "Source where = Source::here\\(\\)");
-  static const std::regex elementwise("requires Operands<.*auto (operator.|\\w+) ?\\(");
+  static const std::regex elementwise("requires Operands<.*auto (operator[^ (]+|\\w+) ?\\(");
   std::vector<std::string> names;
   for (const std::string& declaration : public_declarations(header)) {
     std::smatch match;

@@ -353,3 +353,50 @@ TEST_CASE("a second backward adds as much again") {
     }
   });
 }
+
+TEST_CASE("tangents carried forward agree with gradients, and those carried through backward with their differences") {
+  for_each_differentiable_case([](const OperationRow& row, const Tensors& operands) {
+    Tensors direction;
+    for (const Tensor& operand : operands) direction.push_back(random_tensor(operand.shape(), 100 + direction.size()));
+    const Run plain = run(row, operands);
+    const Jvp along = jvp(row.call, operands, direction);
+    CHECK(value_error(along.value, plain.value) < 1e-12);
+
+    Tape tape;
+    const std::vector<double> seed = seed_of(tape.constant(plain.value)).to_vector();
+    double forward = 0, backward = 0, parts = 1e-3;
+    for (std::size_t i = 0; i < seed.size(); ++i) forward += seed[i] * along.tangent.to_vector()[i];
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      const std::vector<double> g = plain.gradients[k].to_vector(), v = direction[k].to_vector();
+      for (std::size_t i = 0; i < g.size(); ++i) {
+        backward += g[i] * v[i];
+        parts += std::abs(g[i] * v[i]);
+      }
+    }
+    CHECK(std::abs(forward - backward) < 1e-11 * parts);
+
+    // Weighted and curved, so that linear operations have a second derivative too.
+    auto scalar = [&](Tape& t, const Vars& x) {
+      Var y = row.call(t, x);
+      return sum(Var((y + square(y) * 0.5) * seed_of(y)));
+    };
+    auto moved_gradients = [&](double step) {
+      Tensors at = operands;
+      for (std::size_t k = 0; k < at.size(); ++k)
+        for (Index i = 0; i < at[k].size(); ++i) at[k].data<double>()[i] += step * direction[k].data<double>()[i];
+      return vjp(scalar, at, Tensor::scalar(1, float64)).gradients;
+    };
+    const double step = 1e-5;
+    const Tensors exact = hvp(scalar, operands, direction), above = moved_gradients(step),
+                  below = moved_gradients(-step);
+    for (std::size_t k = 0; k < operands.size(); ++k) {
+      CAPTURE(k);
+      Tensor expected = above[k];
+      for (Index i = 0; i < expected.size(); ++i) {
+        double& e = expected.data<double>()[i];
+        e = (e - below[k].data<double>()[i]) / (2 * step);
+      }
+      CHECK(value_error(exact[k], expected) < 1e-6);
+    }
+  });
+}

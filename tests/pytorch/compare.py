@@ -26,17 +26,32 @@ except ImportError:
 
 TOLERANCE = 1e-9
 
+def tensors(*values):
+    return [torch.as_tensor(value, dtype=torch.float64) for value in values]
+
+
 # What a statement's text may call.
-FUNCTIONS = {
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "square": torch.square,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
-    "matmul": torch.matmul,
-}
+FUNCTIONS = {name: getattr(torch, name) for name in (
+    "exp expm1 log log1p sqrt rsqrt square abs sign pow floor ceil round sin cos tan asin acos atan sinh cosh tanh erf "
+    "sigmoid relu matmul").split()}
+FUNCTIONS.update({
+    "fma": lambda a, b, c: a * b + c,
+    "maximum": lambda a, b: torch.maximum(*tensors(a, b)),
+    "minimum": lambda a, b: torch.minimum(*tensors(a, b)),
+    "clamp": lambda a, low, high: torch.minimum(torch.maximum(*tensors(a, low)), *tensors(high)),
+    "where": torch.where,
+    "softplus": F.softplus,
+    "log_sigmoid": F.logsigmoid,
+    "softsign": F.softsign,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda a: F.gelu(a, approximate="tanh"),
+})
+
 
 def over(function):
     """Of an operation over the axes n[1:], which are kept if n[0] is 1."""
