@@ -26,7 +26,7 @@ struct Softsign {
 };
 struct Relu {
   static auto value(const auto& x) { return packet::larger(x, 0); }
-  static auto derivative(const auto& x, const auto&) { return Where{packet::less(0, x)}; }
+  static auto derivative(const auto& x, const auto&) { return Masked{packet::less(0, x)}; }
 };
 struct LeakyRelu {
   template <class P>
@@ -37,18 +37,31 @@ struct LeakyRelu {
     return std::tuple{packet::select(packet::less(0, x), 1, slope), None{}};
   }
 };
-struct Elu {  // alpha (e^(x / beta) - 1) where x <= 0
+struct Elu {
   template <class P>
-  static P value(const P& x, const P& alpha, const P& beta) {
-    return packet::select(packet::less(0, x), x, P(alpha * (x / beta).expm1()));
+  static P value(const P& x, const P& alpha) {
+    return packet::select(packet::less(0, x), x, P(alpha * x.expm1()));
   }
   template <class P>
-  static auto derivative(const P& x, const P& alpha, const P& beta, const P& y) {
-    return std::tuple{packet::select(packet::less(0, x), 1, P((y + alpha) / beta)), None{}, None{}};
+  static auto derivative(const P& x, const P& alpha, const P& y) {
+    return std::tuple{packet::select(packet::less(0, x), 1, P(y + alpha)), None{}};
+  }
+};
+struct Celu {
+  template <class P>
+  static P value(const P& x, const P& alpha) {
+    return packet::select(packet::less(0, x), x, P(alpha * (x / alpha).expm1()));
+  }
+  template <class P>
+  static auto derivative(const P& x, const P& alpha, const P& y) {
+    return std::tuple{packet::select(packet::less(0, x), 1, P(y / alpha + 1)), None{}};
   }
 };
 struct Silu {
-  static auto value(const auto& x) { return x * x.logistic(); }
+  template <class P>
+  static P value(const P& x) {
+    return x / (1 + packet::exp(P(-x)));
+  }
   template <class P>
   static P derivative(const P& x, const P& y) {
     const P s = x.logistic();
@@ -74,12 +87,12 @@ struct Gelu {
 struct GeluTanh {
   template <class P>
   static P value(const P& x) {
-    return x * P(x * (a + b * x * x)).logistic();
+    return x / (1 + packet::exp(P(-x * (a + b * x * x))));
   }
   template <class P>
   static P derivative(const P& x, const P& y) {
     const P s = P(x * (a + b * x * x)).logistic();
-    return s + y * (1 - s) * (a + (3 * b) * x * x);
+    return s + y * (1 - s) * (a + (3 * b) * P(packet::smaller(P(x * x), 1e4)));  // beyond, s is 0 or 1
   }
   static constexpr double a = 1.5957691216057308, b = 0.044715 * a;  // twice sqrt(2 / pi): 1 + tanh(u) = 2 sigmoid(2u)
 };
@@ -127,7 +140,7 @@ auto leaky_relu(const X& x, double slope = 0.01) {
 template <class X>
   requires Operands<X>
 auto elu(const X& x, double alpha = 1) {
-  return apply<ops::Elu>(x, alpha, 1);
+  return apply<ops::Elu>(x, alpha);
 }
 /// y = lambda elu(x, alpha) with the numbers that keep mean 0 and variance 1 (Klambauer et al. 2017, equation 14).
 template <class X>
@@ -141,7 +154,7 @@ template <class X>
   requires Operands<X>
 auto celu(const X& x, double alpha = 1, Source where = Source::here()) {
   if (alpha == 0) fail_at(where, "celu: alpha is 0, by which x is divided; use relu");
-  return apply<ops::Elu>(x, alpha, alpha);
+  return apply<ops::Celu>(x, alpha);
 }
 /// y = x sigmoid(x) (Elfwing et al. 2018; "swish").
 template <class X>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <autograd/attention.h>
 #include <autograd/activations.h>
 #include <autograd/check_gradient.h>
 #include <autograd/checkpoint.h>

@@ -53,9 +53,16 @@ class Checked {
     inference_.clear();
     Tensor y(f_(inference_, on(inference_)).value());
     double sum = 0;
-    for (Index i = 0; i < y.size(); ++i) sum += y.data<double>()[i] * weights_.data<double>()[i];
+    magnitude_ = 0;
+    for (Index i = 0; i < y.size(); ++i) {
+      const double term = y.data<double>()[i] * weights_.data<double>()[i];
+      sum += term;
+      magnitude_ += std::abs(term);
+    }
     return sum;
   }
+  /// What rounding alone may make of a slope.
+  double noise() const { return 8 * std::numeric_limits<double>::epsilon() * magnitude_ / options_.step; }
 
   /// The slope of the value along `direction` (of elements `begin` to `end` of tensor k), by central differences;
   /// and on either side alone.
@@ -94,6 +101,7 @@ class Checked {
   const GradientCheckOptions& options_;
   Tape inference_;
   Tensor weights_;
+  double magnitude_ = 0;
 };
 
 /// Compares one gradient, and keeps the worst of all.
@@ -131,8 +139,7 @@ class Comparison {
       Slope slope = along(k, begin, end, direction, g);
       const double whole_size = std::max({size, std::abs(slope.by_backward), std::abs(slope.by_differences)});
       if (agree(slope.by_backward, slope.by_differences, whole_size)) {
-        double error = std::abs(slope.by_backward - slope.by_differences) / whole_size;
-        result_.error = std::max(result_.error, whole_size == 0 ? 0 : error);
+        result_.error = std::max(result_.error, error_of(slope.by_backward, slope.by_differences, whole_size));
         continue;
       }
       while (end - begin > 1) {
@@ -163,8 +170,13 @@ class Comparison {
     return {by_backward, checked_.slopes(k, begin, end, direction.data(), options_.step).central};
   }
 
+  double error_of(double gradient, double difference, double size) const {
+    const double apart = std::abs(gradient - difference);
+    if (gradient == difference || apart <= checked_.noise()) return 0;
+    return std::isnan(apart) ? std::numeric_limits<double>::infinity() : apart / size;
+  }
   bool agree(double gradient, double difference, double size) const {
-    return gradient == difference || std::abs(gradient - difference) <= options_.tolerance * size;
+    return error_of(gradient, difference, size) <= options_.tolerance;
   }
 
   /// With smaller steps a kink nearby no longer matters. At a kink the slopes on either side stay apart however small
@@ -192,8 +204,7 @@ class Comparison {
   }
 
   void keep_worst(std::size_t k, Index element, const Shape& shape, double gradient, double difference, double size) {
-    double error = gradient == difference ? 0 : std::abs(gradient - difference) / size;
-    if (std::isnan(error)) error = std::numeric_limits<double>::infinity();
+    const double error = error_of(gradient, difference, size);
     if (error < result_.error || (error == 0 && !result_.worst.empty())) return;
     result_.error = error;
     result_.worst = fmt::format("{} of shape {}, element {}: {:.9g} by backward, {:.9g} by differences",

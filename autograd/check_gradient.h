@@ -16,7 +16,8 @@ struct GradientCheckOptions {
 
 /// What check_gradient found.
 struct GradientCheck {
-  double error = 0;   ///< max |backward - difference| over an input, relative to the largest of either, of all inputs
+  double error = 0;   ///< max |backward - difference| / max |either|, over an input, and the largest over the inputs;
+                      ///< differences that rounding alone makes count as none
   std::string worst;  ///< "input 1 of shape [2, 3], element [1, 0]: 0.25 by backward, 0.31 by differences"
   Index kinks =
       0;           ///< elements at a kink (relu at 0) or all but, whose gradient lies between the slopes on either side

@@ -71,7 +71,7 @@ struct Dual {
   friend Dual pow(const Dual& x, const Dual& n) {
     double y = std::pow(x.value, n.value);
     double by_x = n.value == 0 || x.tangent == 0 ? 0 : n.value * std::pow(x.value, n.value - 1) * x.tangent;
-    double by_n = n.tangent == 0 ? 0 : y * std::log(x.value) * n.tangent;
+    double by_n = n.tangent == 0 || (x.value == 0 && n.value >= 0) ? 0 : y * std::log(x.value) * n.tangent;
     return {y, by_x + by_n};
   }
   friend Dual floor(const Dual& x) { return std::floor(x.value); }

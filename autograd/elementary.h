@@ -36,22 +36,22 @@ struct Square {
   static auto value(const auto& x) { return x * x; }
   static auto derivative(const auto& x, const auto&) { return x + x; }
 };
-struct Power {  // of a constant exponent
-  static auto value(const auto& x, const auto& n) { return x.pow(n); }
-  template <class P>
-  static auto derivative(const P& x, const P& n, const P&) {
-    return std::tuple{packet::drop(packet::equal(n, 0), P(n * x.pow(P(n - 1)))), None{}};
-  }
-};
 struct Pow {
   static auto value(const auto& x, const auto& n) { return x.pow(n); }
   template <class P>
   static auto derivative(const P& x, const P& n, const P& y) {
     using namespace packet;
-    return std::tuple{std::get<0>(Power::derivative(x, n, y)),
+    return std::tuple{drop(equal(n, 0), P(n * x.pow(P(n - 1)))),
                       drop(both(equal(x, 0), less_equal(0, n)), P(y * x.log()))};
   }
 };
+namespace constant_exponent {  // which leaves out a logarithm
+struct Pow : ops::Pow {
+  static auto derivative(const auto& x, const auto& n, const auto& y) {
+    return std::tuple{std::get<0>(ops::Pow::derivative(x, n, y)), None{}};
+  }
+};
+}  // namespace constant_exponent
 struct Abs {
   static auto value(const auto& x) { return x.abs(); }
   template <class P>
@@ -188,7 +188,7 @@ template <class X, class N>
   requires Operands<X, N>
 auto pow(const X& x, const N& n) {
   if constexpr (Number<N>)
-    return apply<ops::Power>(x, n);
+    return apply<ops::constant_exponent::Pow>(x, n);
   else
     return apply<ops::Pow>(x, n);
 }

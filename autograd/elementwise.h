@@ -4,7 +4,7 @@
 // activations.h. Each is in one place: a struct with `value` and, under it, `derivative`, then the function that users
 // call. Nothing else has to be touched to add one. Both work on Packets (a few elements of one type at once; see
 // packet.h for what they offer); a derivative may use the value `y` that was just computed, and returns a Packet, an
-// Eigen expression of one, or One, MinusOne, Zero, None or Where. Of several operands it returns one entry each.
+// Eigen expression of one, or One, MinusOne, Zero, None or Masked. Of several operands it returns one entry each.
 //
 // Whatever is combined becomes one node of the tape. All functions broadcast (see `broadcast`) and throw Error on
 // shapes or types that do not agree, when the statement they are part of becomes a Var.
@@ -55,6 +55,14 @@ struct LessEqual {
   static auto value(const auto& a, const auto& b) { return packet::keep(packet::less_equal(a, b), 1); }
   static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{None{}, None{}}; }
 };
+struct Greater {
+  static auto value(const auto& a, const auto& b) { return Less::value(b, a); }
+  static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{None{}, None{}}; }
+};
+struct GreaterEqual {
+  static auto value(const auto& a, const auto& b) { return LessEqual::value(b, a); }
+  static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{None{}, None{}}; }
+};
 struct Equal {
   static auto value(const auto& a, const auto& b) { return packet::keep(packet::equal(a, b), 1); }
   static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{None{}, None{}}; }
@@ -64,20 +72,20 @@ struct NotEqual {
   static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{None{}, None{}}; }
 };
 
-struct Choose {
+struct Where {
   static auto value(const auto& mask, const auto& a, const auto& b) {
     return packet::select(packet::equal(mask, 0), b, a);
   }
   static auto derivative(const auto& mask, const auto&, const auto&, const auto&) {
     auto second = packet::equal(mask, 0);
-    return std::tuple{None{}, Where{packet::no(second)}, Where{second}};
+    return std::tuple{None{}, Masked{packet::no(second)}, Masked{second}};
   }
 };
 struct Maximum {
   static auto value(const auto& a, const auto& b) { return packet::larger(a, b); }
   static auto derivative(const auto& a, const auto& b, const auto&) {
     auto share = packet::select(packet::equal(a, b), 0.5, 1);
-    return std::tuple{Where{packet::no(packet::less(a, b)), share}, Where{packet::no(packet::less(b, a)), share}};
+    return std::tuple{Masked{packet::no(packet::less(a, b)), share}, Masked{packet::no(packet::less(b, a)), share}};
   }
 };
 struct Minimum {
@@ -90,8 +98,8 @@ struct Clamp {
   }
   static auto derivative(const auto& x, const auto& low, const auto& high, const auto&) {
     using namespace packet;
-    return std::tuple{Where{both(less_equal(low, x), less_equal(x, high))}, Where{both(less(x, low), less(low, high))},
-                      Where{either(less(high, x), less(high, low))}};
+    return std::tuple{Masked{both(less_equal(low, x), less_equal(x, high))},
+                      Masked{both(less(x, low), less(low, high))}, Masked{either(less(high, x), less(high, low))}};
   }
 };
 
@@ -149,12 +157,12 @@ auto operator<=(const A& a, const B& b) {
 template <class A, class B>
   requires Operands<A, B>
 auto operator>(const A& a, const B& b) {
-  return apply<ops::Less>(b, a);
+  return apply<ops::Greater>(a, b);
 }
 template <class A, class B>
   requires Operands<A, B>
 auto operator>=(const A& a, const B& b) {
-  return apply<ops::LessEqual>(b, a);
+  return apply<ops::GreaterEqual>(a, b);
 }
 template <class A, class B>
   requires Operands<A, B>
@@ -172,7 +180,7 @@ auto operator!=(const A& a, const B& b) {
 template <class M, class A, class B>
   requires Operands<M, A, B>
 auto where(const M& mask, const A& a, const B& b) {
-  return apply<ops::Choose>(mask, a, b);
+  return apply<ops::Where>(mask, a, b);
 }
 /// y = the larger of a and b, NaN when either is. The gradient goes to the larger; equal ones get half each.
 template <class A, class B>

@@ -105,7 +105,8 @@ struct Picks {
     // No result depends on the cut: as few and wide pieces as there are threads for. None shares a line of the cache.
     constexpr Index line = 16;
     const Index lines = (columns + line - 1) / line;
-    const Index pieces = std::clamp<Index>(std::min(rows * columns / detail::copy_grain, lines), 1, detail::threads());
+    const Index pieces =
+        std::clamp<Index>(std::min(rows * columns / detail::copy_grain, lines), 1, graph.team().size());
     const Index width = (lines + pieces - 1) / pieces * line;
     graph.team().for_each_block(pieces, [&](Index piece) {
       visit(indices, 0, rows, std::min(piece * width, columns), std::min((piece + 1) * width, columns), f);

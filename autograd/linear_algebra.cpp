@@ -7,6 +7,7 @@
 #include <autograd/statement.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 namespace unroll {
@@ -29,10 +30,15 @@ struct Side {
     Side result = *this;
     std::swap(result.rows, result.columns);
     result.transposed = !transposed;
+    if (result.transposed && result.columns == 1) {  // one row in memory: a column of neighbours
+      result.transposed = false;
+      result.stride = 1;
+    } else if (result.transposed && result.rows == 1 && stride == 1) {
+      result.transposed = false;
+      result.stride = result.columns;
+    }
     return result;
   }
-  /// True of a single column whose elements are neighbours.
-  bool is_plain_column() const { return columns == 1 && (transposed || stride == 1 || rows <= 1); }
 };
 
 /// The number of axes that count batches: the last two are a matrix's; a vector is a matrix too.
@@ -124,14 +130,9 @@ class Products {
       : graph_(graph), c_(c), l_(l), r_(r), fresh_(fresh) {
     if (c_.side.transposed) flip();
     // With one row or one column, nothing has to be arranged if it meets the other factor's rows as they lie.
-    if (c_.side.rows == 1 && r_.side.transposed) {
+    if (c_.side.rows == 1 ? r_.side.transposed : c_.side.columns == 1 && c_.side.stride == 1 && l_.side.transposed)
       flip();
-      c_.side.stride = 1;
-    } else if (c_.side.columns == 1 && l_.side.transposed && c_.side.stride == 1) {
-      flip();
-    }
-    c_.side.transposed = false;
-    by_column_ = c_.side.columns == 1 && !l_.side.transposed && r_.side.is_plain_column();
+    by_column_ = c_.side.columns == 1 && !l_.side.transposed && (r_.side.stride == 1 || r_.side.rows <= 1);
     by_row_ = l_.side.columns == 1 && !r_.side.transposed && !by_column_;
     order_axes(batches);
   }
@@ -177,14 +178,15 @@ class Products {
       }
   }
 
-  /// Decides which factors are copied for the kernels; the elements that takes.
+  /// Decides which factors are copied for the kernels; the elements that takes. A column of a factor that spreads over
+  /// more than this is slow to read again and again.
   Index arrange() {
-    constexpr Index many_rows = 64, near = 1 << 15;  // bytes
+    constexpr Index near = Index{1} << 17, few_rows = 64;
     const Index m = c_.side.rows, n = c_.side.columns, k = l_.side.columns;
     if (by_column_ || by_row_ || k == 0) return 0;
-    packs_right_ = r_.side.transposed || m >= many_rows;
-    packs_left_ = l_.side.transposed &&
-                  k * std::max<Index>(l_.side.stride, 64 / sizeof(T)) * static_cast<Index>(sizeof(T)) > near;
+    auto far = [&](const Side& side) { return k * std::abs(side.stride) * static_cast<Index>(sizeof(T)) > near; };
+    packs_right_ = r_.side.transposed || (m >= few_rows && far(r_.side));
+    packs_left_ = l_.side.transposed && far(l_.side);
     auto rounded = [](Index size) { return (size + 15) / 16 * 16; };
     right_size_ = packs_right_ ? rounded(packed_size(k, n, panel_columns<T>())) : 0;
     return right_size_ + (packs_left_ ? rounded(packed_size(k, m, group_rows<T>(m))) : 0);
@@ -231,39 +233,30 @@ class Products {
 
   /// c = start + l r where r is a column: every row is read once, as it lies.
   void multiply_by_column(Team& team, const T* l, const T* r, const Start<T>& start, T* c) const {
-    const Index m = c_.side.rows, k = l_.side.columns, stride = l_.side.stride;
-    for_rows(team, m, k, [&](Index begin, Index end) {
-      T sums[4];
-      for (Index row = begin; row < end;) {
-        const bool four = row + 4 <= end;
-        four ? dot<4>(l + row * stride, stride, r, k, sums) : dot<1>(l + row * stride, stride, r, k, sums);
-        for (Index i = 0; i < (four ? 4 : 1); ++i, ++row)
-          c[row * c_.side.stride] = start.data == nullptr ? sums[i] : start.data[row * start.row] + sums[i];
+    const Index k = l_.side.columns;
+    for_rows(team, c_.side.rows, k, [&](Index begin, Index end) {
+      for (Index row = begin; row < end; ++row) {
+        const T sum = sum_of_products(l + row * l_.side.stride, r, k);
+        c[row * c_.side.stride] = start.data == nullptr ? sum : start.data[row * start.row] + sum;
       }
     });
   }
 
-  /// The products of a few rows with r. What 256 of them come to in T is added up in Wide<T>.
-  template <Index rows>
-  static void dot(const T* l, Index stride, const T* r, Index k, T* y) {
+  /// What 16 packets come to in T is added up in Wide<T>.
+  static T sum_of_products(const T* x, const T* y, Index k) {
     using P = Packet<T>;
-    constexpr Index width = P::SizeAtCompileTime, some = 256;
-    Wide<T> sums[rows]{};
-    for (Index begin = 0; begin < k; begin += some) {
-      const Index end = std::min(begin + some, k);
-      P part[rows];
-      for (P& p : part) p = P::Zero();
-      Index p = begin;
-      for (; p + width <= end; p += width)
-        for (Index i = 0; i < rows; ++i)
-          part[i] += Eigen::Map<const P>(l + i * stride + p) * Eigen::Map<const P>(r + p);
-      for (Index i = 0; i < rows; ++i) {
-        T sum = part[i].sum();
-        for (Index q = p; q < end; ++q) sum += l[i * stride + q] * r[q];
-        sums[i] += static_cast<Wide<T>>(sum);
-      }
+    constexpr Index width = P::SizeAtCompileTime, some = 16 * width;
+    const Index whole = k / width * width;
+    Wide<T> sum(0);
+    for (Index begin = 0; begin < whole; begin += some) {
+      P part = P::Zero();
+      for (Index p = begin; p < std::min(begin + some, whole); p += width)
+        part += Eigen::Map<const P>(x + p) * Eigen::Map<const P>(y + p);
+      sum += static_cast<Wide<T>>(part.sum());
     }
-    for (Index i = 0; i < rows; ++i) y[i] = static_cast<T>(sums[i]);
+    using Rest = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1, 0, width>>;
+    if (whole < k) sum += static_cast<Wide<T>>((Rest(x + whole, k - whole) * Rest(y + whole, k - whole)).sum());
+    return static_cast<T>(sum);
   }
 
   /// c = start + l r where l is a column and r a row: nothing is summed.

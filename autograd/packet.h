@@ -34,8 +34,8 @@ struct Zero {};      ///< 0: nothing below is differentiated, so nothing there c
 struct None {};      ///< the same, of an operand that is not differentiated at all, such as a mask
 /// The derivative in the mask's lanes, and in the others 0: also for everything below, where it may be infinite or NaN.
 template <class P, class D = One>
-struct Where {
-  explicit Where(const Mask<P>& m, const D& d = {}) : mask(m), derivative(d) {}
+struct Masked {
+  explicit Masked(const Mask<P>& m, const D& d = {}) : mask(m), derivative(d) {}
   Mask<P> mask;
   D derivative;
 };

@@ -184,16 +184,10 @@ Var concat(std::span<const Var> vars, int axis, Source where) {
 namespace {
 
 /// y = x, of the shape that x and the other operand broadcast to.
-struct Like {
+struct BroadcastTo {
   static const auto& value(const auto& x, const auto&) { return x; }
   static auto derivative(const auto&, const auto&, const auto&) { return std::tuple{One{}, Zero{}}; }
 };
-
-constexpr detail::Statement broadcast_statement = [] {
-  auto statement = detail::statement<detail::Apply<Like, detail::Input, detail::Input>>;
-  statement.operation.name = "broadcast_to";
-  return statement;
-}();
 
 }  // namespace
 
@@ -214,7 +208,8 @@ Var broadcast_to(const Var& x, const Shape& shape, Source where) {
   Layout everywhere(shape);
   everywhere.strides.fill(0);
   const NodeId operands[]{from.id, from.graph.add_view(number, from.graph.plans().layout(everywhere), 0, where)};
-  return from.graph.var(detail::record_statement(from.graph, broadcast_statement, operands, nullptr, where));
+  constexpr const auto& statement = detail::statement<detail::Apply<BroadcastTo, detail::Input, detail::Input>>;
+  return from.graph.var(detail::record_statement(from.graph, statement, operands, nullptr, where));
 }
 
 Var repeat(const Var& x, std::initializer_list<Index> counts, Source where) {

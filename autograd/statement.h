@@ -29,20 +29,20 @@ UNROLL_INLINE P chain(const P& g, MinusOne) {
   return -g;
 }
 template <class P, class D>
-UNROLL_INLINE P chain(const P& g, const Where<P, D>& derivative) {
+UNROLL_INLINE P chain(const P& g, const Masked<P, D>& derivative) {
   return packet::keep(derivative.mask, chain(g, derivative.derivative));
 }
 
 template <class D>
 inline constexpr bool is_zero = std::is_same_v<D, Zero> || std::is_same_v<D, None>;
 template <class D>
-inline constexpr bool is_where = false;
+inline constexpr bool is_masked = false;
 template <class P, class D>
-inline constexpr bool is_where<Where<P, D>> = true;
+inline constexpr bool is_masked<Masked<P, D>> = true;
 template <class D>
 inline constexpr bool is_finite = std::is_empty_v<D>;
 template <class P, class D>
-inline constexpr bool is_finite<Where<P, D>> = is_finite<D>;
+inline constexpr bool is_finite<Masked<P, D>> = is_finite<D>;
 
 /// The rule that keeps NaN out of gradients: where the gradient from above is exactly 0, exactly 0 goes on, through
 /// infinite derivatives too. Followed at the root of a statement and below operations that choose among operands.
@@ -151,7 +151,7 @@ class Apply {
         return;
       } else if constexpr (is_zero<D>) {
         for (int k = 0; k < Argument::count; ++k) dx[Argument::first + k] = P::Zero();
-      } else if constexpr (is_where<D> && !Argument::finite) {
+      } else if constexpr (is_masked<D> && !Argument::finite) {
         const P handed = chain(g, derivative);
         argument.reverse(handed, dx);
         stop_zeros(handed, dx + Argument::first, Argument::count);

@@ -14,6 +14,7 @@ Var Dropout::operator()(const Var& x, Source where) {
   if (!training() || p_ == 0) return x;
   detail::Graph& graph = *x.graph();
   detail::NodeId mask = graph.add_leaf(x.shape(), x.dtype(), where);
+  graph.draws_from(rng_);
   // The mask's own type: on the tape of a jvp or hvp, every leaf holds Duals.
   rng_.fill_bernoulli(graph.node(mask).value, graph.node(mask).dtype, x.shape().count(), 1 - p_, 1 / (1 - p_));
   return Var(x * graph.var(mask), where);

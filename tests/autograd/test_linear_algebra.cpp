@@ -105,6 +105,10 @@ const std::vector<Shapes>& operands() {
 
 }  // namespace
 
+namespace unroll::testing {
+std::vector<OperationRow> attention_rows();  // test_attention.cpp
+}
+
 std::vector<OperationRow> unroll::testing::linear_algebra_rows() {
   auto by_loops = [](const std::vector<Tensor>& x) { return plain_product(x[0], x[1]); };
   auto row = [](std::string name, std::vector<Shapes> cases, auto call, auto reference) {
@@ -118,7 +122,8 @@ std::vector<OperationRow> unroll::testing::linear_algebra_rows() {
   std::vector<Shapes> small;
   for (const Shapes& shapes : operands())
     if (shapes[0].count() + shapes[1].count() < 200) small.push_back(shapes);
-  return {
+  std::vector<OperationRow> rows = attention_rows();
+  const std::vector<OperationRow> own{
       row("matmul", small, product, by_loops),
       row(
           "matmul transposed views",
@@ -147,6 +152,8 @@ std::vector<OperationRow> unroll::testing::linear_algebra_rows() {
             return plain_product(x[0].reshaped({x[0].size(), 1}), x[1].reshaped({1, x[1].size()}));
           }),
   };
+  rows.insert(rows.begin(), own.begin(), own.end());
+  return rows;
 }
 
 namespace {
@@ -193,6 +200,12 @@ const std::vector<Presentation>& presentations() {
     Var turned = transpose(v, 0, -2);
     return transpose(reshape(turned, turned.shape()), 0, -2);
   };
+  auto turned_round = [](Tape& tape, const Tensor& x) {
+    Var v = tape.constant(x);
+    const auto turn = [](const Var& y) { return y.rank() < 2 ? y : y.rank() < 3 ? flip(y, {0}) : flip(y, {0, -2}); };
+    Var turned = turn(v);
+    return turn(turned.rank() < 2 ? turned : Var(turned * 1));
+  };
   static const std::vector<Presentation> all{
       {"as it is", [](Tape& tape, const Tensor& x) { return tape.constant(x); }},
       {"transposed", transposed},
@@ -200,6 +213,7 @@ const std::vector<Presentation>& presentations() {
       {"batch between", batch_middle},
       {"strided", strided},
       {"batch last", batch_last},
+      {"turned round", turned_round},
   };
   return all;
 }
@@ -244,6 +258,8 @@ TEST_CASE("matmul: derivatives for all ranks and layouts") {
     CHECK(through([](const Var& v) { return v.rank() < 2 ? v : transpose(v); }) < 1e-6);
     CHECK(through([](const Var& v) { return v.rank() < 3 ? v : transpose(v, 0, -2); }) < 1e-6);
     CHECK(through([](const Var& v) { return v.rank() < 3 ? v : transpose(v, 0, -1); }) < 1e-6);
+    CHECK(through([](const Var& v) { return v.rank() < 2 ? v : flip(v, {0, -1}); }) < 1e-6);
+    CHECK(through([](const Var& v) { return v.rank() < 3 ? v : flip(v, {0, 1}); }) < 1e-6);
   }
 }
 
@@ -424,7 +440,7 @@ TEST_CASE("matmul: a step on a tape used again takes the same memory") {
   }
 }
 
-TEST_CASE("dot and outer: values, gradients, and float sums that keep their digits") {
+TEST_CASE("the rows: values and gradients") {
   for (const OperationRow& row : linear_algebra_rows()) {
     for (const Shapes& shapes : row.cases) {
       CAPTURE(row.name);
@@ -432,13 +448,19 @@ TEST_CASE("dot and outer: values, gradients, and float sums that keep their digi
       CAPTURE(shapes[1]);
       const std::vector<Tensor> x = draw(shapes);
       Tape tape;
-      const Vars doubles{tape.constant(x[0]), tape.constant(x[1])},
-          floats{tape.constant(x[0].to(float32)), tape.constant(x[1].to(float32))};
+      Vars doubles, floats;
+      for (const Tensor& t : x) {
+        doubles.push_back(tape.constant(t));
+        floats.push_back(tape.constant(t.to(float32)));
+      }
       CHECK(relative_error(row.call(tape, doubles).value(), row.reference(x)) < 1e-13);
       CHECK(relative_error(row.call(tape, floats).value(), row.reference(x)) < 5e-6);
       CHECK(gradient_error(row.call, x) < 1e-6);
     }
   }
+}
+
+TEST_CASE("dot keeps the digits of a long sum") {
   Tape tape;
   const Tensor many = Tensor::full({1 << 20}, 0.1);
   Var v = tape.constant(many);

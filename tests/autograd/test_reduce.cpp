@@ -210,61 +210,6 @@ std::vector<OperationRow> reduction_rows() {
 
 namespace {
 
-/// The gradient of sum(w y) at x + step * direction.
-std::vector<Tensor> gradients(const OperationRow& row, std::vector<Tensor> x, const std::vector<Tensor>& direction,
-                              double step) {
-  Tape tape;
-  Vars vars;
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    for (Index i = 0; i < x[k].size(); ++i) x[k].data<double>()[i] += step * direction[k].data<double>()[i];
-    vars.push_back(tape.variable(x[k]));
-  }
-  Var y = row.call(tape, vars);
-  tape.backward(y, random_tensor(y.shape(), 99, 0.5, 1.5));
-  std::vector<Tensor> result;
-  for (const Var& v : vars) result.emplace_back(v.grad());
-  return result;
-}
-
-/// The derivative of a row's value, and of its gradient, along a random direction, as pairs of value and tangent give
-/// them: against the gradient, and against differences of gradients.
-void check_second_order(const OperationRow& row, const std::vector<Tensor>& x) {
-  std::vector<Tensor> direction;
-  for (std::size_t k = 0; k < x.size(); ++k) direction.push_back(random_tensor(x[k].shape(), 50 + k));
-  detail::Graph graph(true, true);
-  Tape unused;
-  Vars vars;
-  std::vector<detail::NodeId> leaves;
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    leaves.push_back(graph.add_leaf(x[k], true, Source::here()));
-    graph.set_tangent(leaves.back(), direction[k]);
-    vars.push_back(graph.var(leaves.back()));
-  }
-  Var y = row.call(unused, vars);
-  const Tensor weights = random_tensor(y.shape(), 99, 0.5, 1.5);
-  Var loss = sum(Var(y * weights));
-  graph.backward(graph.check(loss, "test", Source::here()), nullptr, Source::here());
-
-  const double h = 1e-5;
-  const auto at = gradients(row, x, direction, 0), above = gradients(row, x, direction, h),
-             below = gradients(row, x, direction, -h);
-  double slope = 0;
-  for (std::size_t k = 0; k < x.size(); ++k) {
-    Tensor expected(x[k].shape(), float64);
-    for (Index i = 0; i < x[k].size(); ++i) {
-      slope += at[k].data<double>()[i] * direction[k].data<double>()[i];
-      expected.data<double>()[i] = (above[k].data<double>()[i] - below[k].data<double>()[i]) / (2 * h);
-    }
-    const Tensor found(graph.shown(graph.grad(leaves[k], Source::here()), true));
-    double size = 1;
-    for (double v : expected.to_vector()) size = std::max(size, std::abs(v));
-    for (Index i = 0; i < found.size(); ++i)
-      CHECK(std::abs(found.data<double>()[i] - expected.data<double>()[i]) < 1e-7 * size);
-  }
-  CHECK(graph.shown(graph.view(graph.check(loss, "test", Source::here())), true).item() ==
-        doctest::Approx(slope).epsilon(1e-9));
-}
-
 /// Runs f on one, two and four threads and compares all it returns.
 template <class F>
 void check_same_bits(F&& f) {
@@ -314,29 +259,6 @@ std::pair<Numbers, Numbers> value_and_gradient(const std::function<Var(const Var
 }
 
 }  // namespace
-
-TEST_CASE("rows: values in both types, gradients, and second derivatives") {
-  for (const OperationRow& row : reduction_rows()) {
-    for (const std::vector<Shape>& shapes : row.cases) {
-      CAPTURE(row.name);
-      CAPTURE(to_string(shapes[0]));
-      std::vector<Tensor> x;
-      for (const Shape& shape : shapes) x.push_back(random_tensor(shape, 10 + x.size(), row.low, row.high));
-      const Tensor expected = row.reference(x);
-      for (DType type : {float64, float32}) {
-        Tape tape;
-        Vars vars;
-        for (const Tensor& tensor : x) vars.push_back(tape.constant(tensor.to(type)));
-        const Var y = row.call(tape, vars);
-        CHECK(y.dtype() == type);
-        CHECK(relative_error(y.value(), expected) < (type == float64 ? 1e-13 : 2e-6));
-      }
-      if (!row.differentiable) continue;
-      CHECK(gradient_error([&](Tape& tape, const Vars& vars) { return row.call(tape, vars); }, x) < 1e-6);
-      check_second_order(row, x);
-    }
-  }
-}
 
 TEST_CASE("every reduction over every set of axes, kept or not, of tensors and of views") {
   struct View {
@@ -493,12 +415,10 @@ TEST_CASE("max and min share the gradient among ties and pass NaN on") {
 }
 
 TEST_CASE("the derivative along a direction of a maximum with ties is what the gradient says") {
-  detail::Graph graph(true, true);
-  auto leaf = graph.add_leaf(Tensor({4}, {2, 1, 2, 2}, float64), true, Source::here());
-  graph.set_tangent(leaf, Tensor({4}, {3, 100, 6, -3}, float64));
-  Var y = max(graph.var(leaf));
-  CHECK(y.item() == 2);
-  CHECK(graph.shown(graph.view(graph.check(y, "test", Source::here())), true).item() == doctest::Approx(2));
+  const Jvp y = jvp([](Tape&, const Vars& x) { return max(x[0]); }, {Tensor({4}, {2, 1, 2, 2}, float64)},
+                    {Tensor({4}, {3, 100, 6, -3}, float64)});
+  CHECK(y.value.item() == 2);
+  CHECK(y.tangent.item() == doctest::Approx(2));
 }
 
 TEST_CASE("argmax and argmin give the first of ties, the first NaN, along any axis of any view") {

@@ -158,6 +158,33 @@ TEST_CASE("rows without a finite logit, with infinity, and with NaN give NaN; ot
   }
 }
 
+TEST_CASE("long rows, whose exponentials are computed by vectors, know minus infinity and NaN as well") {
+  for (DType type : {float64, float32}) {
+    Tensor x = random_tensor({4, 100}, 1, -3, 3, type);
+    for (Index k = 0; k < 100; ++k) {
+      if (k % 3 != 0) x.set({0, k}, -infinity);
+      if (k % 3 != 0) x.set({1, k}, -2000);
+      x.set({2, k}, -infinity);
+    }
+    x.set({3, 37}, NaN);
+    Tape tape;
+    Var logits = tape.variable(x), y = softmax(logits), log_y = log_softmax(logits), kept = masked_softmax(logits, x);
+    CHECK(y.value().at({0, 1}) == 0);
+    CHECK(y.value().at({1, 1}) == 0);
+    CHECK(log_y.value().at({0, 1}) == -infinity);
+    for (Index k = 0; k < 100; ++k) {
+      CHECK(std::isnan(y.value().at({2, k})));
+      CHECK(kept.value().at({2, k}) == 0);
+      CHECK(std::isnan(y.value().at({3, k})));
+      CHECK(std::isnan(log_y.value().at({3, k})));
+    }
+    CHECK(std::isnan(logsumexp(logits, {1}).value().at({3})));
+    tape.backward(Var(sum(y[0]) + sum(kept[2]) + log_y[0][0] + logsumexp(logits[0]) + logsumexp(logits[2])));
+    for (Index k = 0; k < 100; ++k) CHECK(logits.grad().at({2, k}) == 0);
+    CHECK(logits.grad().at({0, 1}) == 0);
+  }
+}
+
 TEST_CASE("a log of a small probability keeps its digits, also in float32") {
   Tape tape;
   Var y = log_softmax(tape.constant(Tensor({1, 2}, {0, 100})));

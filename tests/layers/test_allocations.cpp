@@ -143,6 +143,22 @@ TEST_CASE_TEMPLATE("a training step after the first makes no heap allocation", L
   }
 }
 
+TEST_CASE("a step of batched products after the first makes no heap allocation") {
+  const Tensor x({6, 70, 90}), w({6, 90, 80}), v({80}), seed({6, 70});
+  Tape tape;
+  for (int step = 0; step < 5; ++step) {
+    allocations = 0;
+    counting = true;
+    tape.clear();
+    Var a = tape.variable(x), b = tape.variable(w);
+    tape.backward(matmul(matmul(a, b), tape.variable(v)), seed);
+    tape.backward(sum(Var(matmul(transpose(b), transpose(a)))) + sum(Var(matmul(b[0][0], transpose(b)))));
+    counting = false;
+    CAPTURE(step);
+    if (step > 0) CHECK(allocations == 0);
+  }
+}
+
 #else
 
 TEST_CASE("allocations are not counted under a sanitizer") { CHECK(true); }
