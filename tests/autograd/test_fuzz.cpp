@@ -331,6 +331,11 @@ std::string against_gradient_differences(const Program& program, const Run& run,
 
 // --- Checks ---------------------------------------------------------------------------------------------------------
 
+bool uses(const Program& program, const std::string& operation) {
+  return std::ranges::any_of(program.instructions,
+                             [&](const Instruction& i) { return i.operation->name == operation; });
+}
+
 /// What is wrong with a program; empty when nothing is.
 std::string failure_of(const Program& program, Tapes& tapes) {
   try {
@@ -350,8 +355,8 @@ std::string failure_of(const Program& program, Tapes& tapes) {
     } else if (program.seed % 4 == 2) {
       std::string text = against_gradient_differences(program, fused, tapes);
       if (!text.empty()) return "second derivatives: " + text;
-    } else {
-      Tape watched;  // slow, and the same
+    } else if (!uses(program, "masked_softmax")) {  // whose infinities are taken for an anomaly
+      Tape watched;
       watched.find_anomaly();
       Run again(program, watched);
       if (std::string text = difference(program, again, fused, 0); !text.empty()) return "watched: " + text;
@@ -362,7 +367,12 @@ std::string failure_of(const Program& program, Tapes& tapes) {
   return {};
 }
 
-std::string kind(const std::string& failure) { return failure.substr(0, failure.find(':')); }
+/// Which check failed, or which function threw.
+std::string kind(const std::string& failure) {
+  std::size_t colon = failure.find(':');
+  if (failure.starts_with("exception")) colon = failure.find(':', colon + 1);
+  return failure.substr(0, colon);
+}
 
 void report(const Program& program, const std::string& failure) {
   Tapes fresh;
