@@ -26,9 +26,10 @@ except ImportError:
 
 TOLERANCE = 1e-7  # near the ends of a domain (a norm close to 0) both round differently
 
+
 def padded(x, n):
     if x.numel() == 0:  # F.pad refuses an empty axis
-        return torch.full([size + n[2 * k] + n[2 * k + 1] for k, size in enumerate(x.shape)], 0.5) + 0 * x.sum()
+        return torch.full([size + n[2 * k] + n[2 * k + 1] for k, size in enumerate(x.shape)], 0.5, dtype=x.dtype) + 0 * x.sum()
     return F.pad(x, [n[k + j] for k in range(len(n) - 2, -1, -2) for j in (0, 1)], value=0.5)
 
 
