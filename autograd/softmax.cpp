@@ -4,6 +4,7 @@
 #include <autograd/record.h>
 #include <autograd/shape_ops.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace unroll {
@@ -36,9 +37,16 @@ void add_rows(Derivative<T>& d, OfRow of_row, Contribution contribution) {
   const Index columns = x.cols(), stride = x.outerStride();
   for_each_row(d.graph(), x.rows(), columns, [&](Index row) {
     const T *of = y.row(row).data(), *by = dy.row(row).data();
+    T* to = reinterpret_cast<T*>(target.data) + row * stride;
+    if constexpr (!std::is_same_v<T, Dual>) {  // no gradient goes on where none arrives, even if y is NaN
+      if (std::all_of(by, by + columns, [](T g) { return g == T(0); })) {
+        if (target.fresh) std::fill_n(to, columns, T(0));
+        return;
+      }
+    }
     const auto sum = detail::splat(static_cast<T>(of_row(of, by, columns)));
     detail::map_row(
-        reinterpret_cast<T*>(target.data) + row * stride, target.fresh, columns,
+        to, target.fresh, columns,
         [&](const Packet<T>& a, const Packet<T>& b) { return contribution(a, b, sum); }, of, by);
   });
 }

@@ -248,6 +248,7 @@ Vars record(const Program& program, Inputs& inputs, Tape& tape, const RecordOpti
 void sweep(const Program& program, const Vars& values, Tape& tape) {
   for (std::size_t k = 0; k < program.outputs.size(); ++k) {
     const Var& y = values[static_cast<std::size_t>(program.outputs[k])];
+    if (!y.needs_grad()) continue;  // nothing but masks on the way
     if (std::optional<Tensor> seed = program.seed_of(k))
       tape.backward(y, seed->to(y.dtype()));
     else

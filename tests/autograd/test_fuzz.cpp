@@ -324,7 +324,7 @@ std::string against_gradient_differences(const Program& program, const Run& run,
     }
     const double rounding = 1e-14 * gradients / step;
     least = std::min(least, difference / (largest + 1e6 * rounding));
-    if (least < 1e-6) return {};
+    if (least < 1e-5) return {};
   }
   return fmt::format("second derivatives differ from differences of gradients by {:.3g} of {:.3g}", least, largest);
 }
