@@ -138,8 +138,8 @@ std::span<const NodeId> older_inputs(Graph& graph, NodeId first) {
   std::span<NodeId> ids(graph.array<NodeId>(count), count);
   auto next = ids.begin();
   visit([&](NodeId id) { *next++ = id; });
-  std::ranges::sort(ids);
-  return ids.first(static_cast<std::size_t>(std::ranges::unique(ids).begin() - ids.begin()));
+  std::sort(ids.begin(), ids.end());  // Clang 14 does not compile libstdc++'s std::ranges::unique
+  return ids.first(static_cast<std::size_t>(std::unique(ids.begin(), ids.end()) - ids.begin()));
 }
 
 /// The parameters that were used for the first time from `first` on.

@@ -165,12 +165,13 @@ struct Smallest {
   static constexpr auto better = [](const auto& a, const auto& b) { return a < b; };
 };
 
-/// True for the elements that an extreme y is the value of; of a NaN, for all that are NaN.
-constexpr auto is_extreme = [](const auto& x, const auto& y) { return (x == y) | (x != x); };
+/// True for the elements that an extreme y is the value of; of a NaN, for all that are NaN. (Comparisons are added as
+/// numbers: without a branch, so that the loops run on whole registers.)
+constexpr auto is_extreme = [](const auto& x, const auto& y) { return int(x == y) + int(x != x) != 0; };
 
 template <class Which, class T>
 void find_extremes(detail::Graph& graph, const T* x, const Lines& lines, T* y) {
-  const auto choose = [](const T& a, const T& b) { return Which::better(b, a) | (b != b) ? b : a; };
+  const auto choose = [](const T& a, const T& b) { return int(Which::better(b, a)) + int(b != b) != 0 ? b : a; };
   fold(
       graph, x, lines, T(Which::worst), nothing,
       [=](T* best, const T* from, const T*, Index n) {

@@ -17,7 +17,6 @@ using Ids = std::vector<std::int32_t>;
 using Numbers = std::vector<double>;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr Reduction reductions[] = {Reduction::none, Reduction::mean, Reduction::sum};
 
 // --- References: plain loops, from the definitions ---------------------------------------------------------
 
