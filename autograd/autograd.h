@@ -1,7 +1,7 @@
 #pragma once
 
-#include <autograd/attention.h>
 #include <autograd/activations.h>
+#include <autograd/attention.h>
 #include <autograd/check_gradient.h>
 #include <autograd/checkpoint.h>
 #include <autograd/ctc.h>
