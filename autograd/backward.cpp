@@ -15,6 +15,7 @@ namespace unroll::detail {
 namespace {
 
 void zero(std::byte* memory, const Layout& layout, DType dtype) {
+  if (layout.shape.count() == 0) return;
   if (layout.contiguous()) {
     std::memset(memory, 0, static_cast<std::size_t>(layout.shape.count()) * size_of(dtype));
     return;

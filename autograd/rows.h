@@ -38,6 +38,14 @@ Wide<T> wide_dot(const T* a, const T* b, Index n) {
   return wide_sum<T>(n, [=](Index k) { return Wide<T>(a[k]) * Wide<T>(b[k]); });
 }
 
+/// The last `count` elements of a row; the lanes beyond repeat the last.
+template <class T>
+Packet<T> load_part(const T* from, Index count) {
+  Packet<T> packet = splat(from[count - 1]);
+  for (Index i = 0; i + 1 < count; ++i) packet[i] = from[i];
+  return packet;
+}
+
 /// to_k (+)= f(x_k...), packet by packet. (Eigen's own loops compute the ends of a row by other instructions, and which
 /// elements those are depends on where in memory the row lies.)
 template <class T, class F, class... From>
@@ -51,7 +59,7 @@ void map_row(T* to, bool fresh, Index n, F&& f, const From*... x) {
     result = fresh ? y : P(result + y);
   }
   if (const Index rest = n - at; rest > 0) {
-    const P y = f(load_part(x, at, 1, rest)...);
+    const P y = f(load_part(x + at, rest)...);
     for (Index k = 0; k < rest; ++k) to[at + k] = fresh ? y[k] : to[at + k] + y[k];
   }
 }

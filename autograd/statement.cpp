@@ -1,6 +1,5 @@
-#include <autograd/statement.h>
-
 #include <autograd/expression.h>
+#include <autograd/strided_tile.h>
 
 #include <algorithm>
 #include <cstring>
@@ -135,17 +134,20 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
   keep_statement(graph, id, plan, {constants, statement.constants});
   if (walk.count == 0) return id;
 
-  auto kernel = statement.forward[static_cast<int>(dtype)][walk.unit_columns];
-  Tile whole{.rows = walk.rows(),
-             .columns = walk.size[0],
-             .x = data.data(),
-             .row_stride = walk.strides[1],
-             .column_stride = walk.strides[0],
-             .constants = constants,
-             .y = graph.node(id).value,
-             .y_stride = walk.size[0]};
+  TileKernel& kernel = *statement.forward[static_cast<int>(dtype)];
+  const StridedTile whole{{.rows = walk.rows(),
+                           .columns = walk.size[0],
+                           .x = data.data(),
+                           .row_stride = walk.strides[1],
+                           .constants = constants,
+                           .y = graph.node(id).value,
+                           .y_stride = walk.size[0]},
+                          n,
+                          walk.strides[0],
+                          nullptr,
+                          walk.unit_columns};
   if (plan.whole) {
-    kernel(whole);
+    run_kernel(kernel, dtype, whole);
     graph.computed(id, {inputs, n});
     return id;
   }
@@ -157,12 +159,12 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
     void** x = starts.data() + static_cast<std::size_t>(block) * n;
     for_each_tile(walk, blocks, block, [&](Index rows, Index columns, auto offset, Index y_offset) {
       for (std::size_t k = 0; k < n; ++k) x[k] = advance(data[k], offset(k), size);
-      Tile tile = whole;
+      StridedTile tile = whole;
       tile.rows = rows;
       tile.columns = columns;
       tile.x = x;
       tile.y = advance(whole.y, y_offset, size);
-      kernel(tile);
+      run_kernel(kernel, dtype, tile);
     });
   });
   graph.computed(id, {inputs, n});
@@ -194,7 +196,7 @@ class StatementSweep {
     bool overlap = choose_targets();
     const Plan& plan = *kept_.plan;
     if (plan.whole && !plan.repeats)
-      kernel()(whole());
+      run_kernel(kernel(), dtype(), whole());
     else
       run_blocks(overlap);
   }
@@ -207,8 +209,7 @@ class StatementSweep {
     bool any_overlap = false;
     for (std::size_t k = 0; k < n_; ++k) {
       const Node& input = graph_.node(inputs_[k]);
-      x_[k] = input.value;
-      x_[n_ + k] = nullptr;
+      x_[k] = x_[n_ + k] = input.value;  // the gradient that nobody needs is never written
       adjoint_[k] = Adjoint::skip;
       if (!input.needs_grad) continue;
       bool overlap = false;
@@ -225,24 +226,26 @@ class StatementSweep {
     return any_overlap;
   }
 
-  void (*kernel() const)(const Tile&) {
-    const Node& node = graph_.node(id_);
-    return reinterpret_cast<const Statement*>(node.operation)
-        ->backward[static_cast<int>(node.dtype)][walk_->unit_columns];
+  DType dtype() const { return graph_.node(id_).dtype; }
+  TileKernel& kernel() const {
+    const auto* statement = reinterpret_cast<const Statement*>(graph_.node(id_).operation);
+    return *statement->backward[static_cast<int>(dtype())];
   }
-  Tile whole() {
-    return {.rows = walk_->rows(),
-            .columns = walk_->size[0],
-            .x = x_.data(),
-            .row_stride = walk_->strides[1],
-            .column_stride = walk_->strides[0],
-            .constants = kept_.constants,
-            .y_stride = walk_->size[0],
-            .dy = graph_.node(id_).grad,
-            .dx = x_.data() + n_,
-            .dx_row_stride = walk_->strides[1] + grads_,
-            .dx_column_stride = walk_->strides[0] + grads_,
-            .adjoint = adjoint_.data()};
+  StridedTile whole() {
+    return {{.rows = walk_->rows(),
+             .columns = walk_->size[0],
+             .x = x_.data(),
+             .row_stride = walk_->strides[1],
+             .constants = kept_.constants,
+             .y_stride = walk_->size[0],
+             .dy = graph_.node(id_).grad,
+             .dx = x_.data() + n_,
+             .dx_row_stride = walk_->strides[1] + grads_,
+             .adjoint = adjoint_.data()},
+            n_,
+            walk_->strides[0],
+            walk_->strides[0] + grads_,
+            walk_->unit_columns};
   }
 
   void run_blocks(bool overlap) {
@@ -285,8 +288,8 @@ class StatementSweep {
   }
 
   void sweep(const Blocks& blocks, SmallArray<std::byte*>& partial) {
-    const Tile all = whole();
-    const auto run_kernel = kernel();
+    const StridedTile all = whole();
+    TileKernel& kernel = this->kernel();
     SmallArray<void*> starts(graph_, 2 * n_ * static_cast<std::size_t>(blocks.count));
     graph_.team().for_each_block(blocks.count, [&](Index block) {
       void** x = starts.data() + static_cast<std::size_t>(block) * 2 * n_;
@@ -296,15 +299,15 @@ class StatementSweep {
           if (partial[k] != nullptr)
             to = partial[k] + static_cast<std::size_t>(block) * graph_.node(inputs_[k]).bytes();
           x[k] = advance(x_[k], offset(k), size_);
-          x[n_ + k] = to == nullptr ? nullptr : advance(to, offset(grads_ + k), size_);
+          x[n_ + k] = advance(to, offset(grads_ + k), size_);
         }
-        Tile tile = all;
+        StridedTile tile = all;
         tile.rows = rows;
         tile.columns = columns;
         tile.x = x;
         tile.dx = x + n_;
         tile.dy = advance(all.dy, y_offset, size_);
-        run_kernel(tile);
+        run_kernel(kernel, dtype(), tile);
       });
     });
   }

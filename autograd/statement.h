@@ -201,21 +201,23 @@ struct Written<Apply<Op, Args...>> {
 /// What a kernel does with one input's gradient.
 enum class Adjoint : std::uint8_t { skip, write, add };
 
-/// A rectangle of a statement: `rows` rows of `columns` elements, the result's being contiguous.
+/// A rectangle of a statement: rows of whole packets, in which the elements of every operand are neighbours.
 struct Tile {
   Index rows, columns;
   const void* const* x;     ///< the inputs' first elements
   const Index* row_stride;  ///< of each input
-  const Index* column_stride;
   const double* constants;
   void* y = nullptr;  ///< forward: the result
   Index y_stride;
   const void* dy = nullptr;   ///< backward: the result's gradient
   void* const* dx = nullptr;  ///< the inputs' gradients, their strides, and what to do with each
   const Index* dx_row_stride = nullptr;
-  const Index* dx_column_stride = nullptr;
   const Adjoint* adjoint = nullptr;
 };
+using TileKernel = void(const Tile&);
+
+/// A longer statement does not compile; a part of it can be a Var of its own.
+inline constexpr std::size_t most_inputs = 128;
 
 /// All that the library needs to know about a statement: no template is compiled twice for it.
 struct Statement {
@@ -223,9 +225,7 @@ struct Statement {
   std::size_t inputs, constants;
   std::span<const Token> tokens;
   bool differentiable;
-  /// By type and by whether every input's columns are neighbours.
-  void (*forward[3][2])(const Tile&);
-  void (*backward[3][2])(const Tile&);
+  TileKernel *forward[3], *backward[3];  ///< by type
 };
 
 /// The same number in every lane. (Eigen's Constant is stored lane by lane.)
@@ -241,26 +241,6 @@ UNROLL_INLINE Packet<T> splat(T value) {
   (std::make_index_sequence<64 / sizeof(T)>{});
 }
 
-template <bool Unit, class T>
-UNROLL_INLINE Packet<T> load(const T* from, Index at, Index stride) {
-  using P = Packet<T>;
-  if constexpr (Unit) return Eigen::Map<const P>(from + at);
-  if (stride == 1) return Eigen::Map<const P>(from + at);
-  if (stride == 0) return splat(*from);
-  P packet;
-  for (Index i = 0; i < P::SizeAtCompileTime; ++i) packet[i] = from[(at + i) * stride];
-  return packet;
-}
-
-/// The last `count` elements of a row; the lanes beyond repeat the last, which cannot trap where it did not.
-/// Scalars are common, and a packet written piece by piece is slow to read back.
-template <class T>
-UNROLL_INLINE Packet<T> load_part(const T* from, Index at, Index stride, Index count) {
-  Packet<T> packet = splat(from[(at + count - 1) * stride]);
-  for (Index i = 0; i + 1 < count; ++i) packet[i] = from[(at + i) * stride];
-  return packet;
-}
-
 template <class Kernel, class T>
 struct Splats {
   Packet<T> values[Kernel::constants + 1];
@@ -269,38 +249,31 @@ struct Splats {
   }
 };
 
-template <class Kernel, class T, bool Unit>
+template <class Kernel, class T>
 void forward_tile(const Tile& tile) {
+  static_assert(Kernel::inputs <= most_inputs,
+                "too many operands in one statement: give a part of it a Var of its own");
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
-  constexpr Index width = P::SizeAtCompileTime;
   const Splats<Kernel, T> constants(tile.constants);
   for (Index row = 0; row < tile.rows; ++row) {
     const T* from[n];
     for (int k = 0; k < n; ++k) from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
     T* y = static_cast<T*>(tile.y) + row * tile.y_stride;
-    P x[n];
-    Index at = 0;
-    for (; at + width <= tile.columns; at += width) {
-      for (int k = 0; k < n; ++k) x[k] = load<Unit>(from[k], at, tile.column_stride[k]);
+    for (Index at = 0; at < tile.columns; at += P::SizeAtCompileTime) {
+      P x[n];
+      for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
       Eigen::Map<P>(y + at) = Evaluated(x, constants.values).y;
-    }
-    if (Index rest = tile.columns - at; rest > 0) {
-      for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
-      P result = Evaluated(x, constants.values).y;
-      y[at] = result[0];
-      for (Index i = 1; i < rest; ++i) y[at + i] = result[i];
     }
   }
 }
 
-template <class Kernel, class T, bool Unit>
+template <class Kernel, class T>
 void backward_tile(const Tile& tile) {
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
-  constexpr Index width = P::SizeAtCompileTime;
   const Splats<Kernel, T> constants(tile.constants);
   for (Index row = 0; row < tile.rows; ++row) {
     const T* from[n];
@@ -310,52 +283,20 @@ void backward_tile(const Tile& tile) {
       to[k] = static_cast<T*>(tile.dx[k]) + row * tile.dx_row_stride[k];
     }
     const T* dy = static_cast<const T*>(tile.dy) + row * tile.y_stride;
-    P x[n], dx[n];
-    P sum[n];  // of an input repeated along the row
-    if constexpr (!Unit)
-      for (int k = 0; k < n; ++k) sum[k] = P::Zero();
-    Index at = 0;
-    for (; at + width <= tile.columns; at += width) {
-      for (int k = 0; k < n; ++k) x[k] = load<Unit>(from[k], at, tile.column_stride[k]);
+    for (Index at = 0; at < tile.columns; at += P::SizeAtCompileTime) {
+      P x[n], dx[n];
+      for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
       const P g = Eigen::Map<const P>(dy + at);
       Evaluated(x, constants.values).reverse(g, dx);
       if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
       for (int k = 0; k < n; ++k) {
-        if (tile.adjoint[k] == Adjoint::skip) continue;
-        if (Unit || tile.dx_column_stride[k] == 1) {
-          Eigen::Map<P> d(to[k] + at);
-          if (tile.adjoint[k] == Adjoint::write)
-            d = dx[k];
-          else
-            d += dx[k];
-        } else if (tile.dx_column_stride[k] == 0) {
-          sum[k] += dx[k];
-        } else {
-          for (Index i = 0; i < width; ++i) {
-            T& d = to[k][(at + i) * tile.dx_column_stride[k]];
-            d = tile.adjoint[k] == Adjoint::write ? dx[k][i] : d + dx[k][i];
-          }
-        }
+        Eigen::Map<P> d(to[k] + at);
+        if (tile.adjoint[k] == Adjoint::write)
+          d = dx[k];
+        else if (tile.adjoint[k] == Adjoint::add)
+          d += dx[k];
       }
     }
-    if (Index rest = tile.columns - at; rest > 0) {
-      for (int k = 0; k < n; ++k) x[k] = load_part(from[k], at, tile.column_stride[k], rest);
-      const P g = load_part(dy, at, 1, rest);
-      Evaluated(x, constants.values).reverse(g, dx);
-      if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
-      for (int k = 0; k < n; ++k) {
-        if (tile.adjoint[k] == Adjoint::skip) continue;
-        auto take = [&](Index i) {
-          T& d = to[k][(at + i) * tile.dx_column_stride[k]];
-          d = tile.adjoint[k] == Adjoint::write ? dx[k][i] : d + dx[k][i];
-        };
-        take(0);
-        for (Index i = 1; i < rest; ++i) take(i);
-      }
-    }
-    if constexpr (!Unit)
-      for (int k = 0; k < n; ++k)
-        if (tile.dx_column_stride[k] == 0 && tile.adjoint[k] != Adjoint::skip) *to[k] += sum[k].sum();
   }
 }
 
@@ -366,17 +307,14 @@ double statement_flops(const Graph& graph, NodeId id, std::span<const NodeId> in
 std::span<const double> statement_constants(const Graph& graph, NodeId id);
 
 template <class Kernel>
-inline constexpr Statement statement{{"element-wise", statement_backward, statement_flops},
-                                     Kernel::inputs,
-                                     Kernel::constants,
-                                     Written<Kernel>::tokens,
-                                     Kernel::differentiable,
-                                     {{forward_tile<Kernel, float, false>, forward_tile<Kernel, float, true>},
-                                      {forward_tile<Kernel, double, false>, forward_tile<Kernel, double, true>},
-                                      {forward_tile<Kernel, Dual, false>, forward_tile<Kernel, Dual, false>}},
-                                     {{backward_tile<Kernel, float, false>, backward_tile<Kernel, float, true>},
-                                      {backward_tile<Kernel, double, false>, backward_tile<Kernel, double, true>},
-                                      {backward_tile<Kernel, Dual, false>, backward_tile<Kernel, Dual, false>}}};
+inline constexpr Statement statement{
+    {"element-wise", statement_backward, statement_flops},
+    Kernel::inputs,
+    Kernel::constants,
+    Written<Kernel>::tokens,
+    Kernel::differentiable,
+    {forward_tile<Kernel, float>, forward_tile<Kernel, double>, forward_tile<Kernel, Dual>},
+    {backward_tile<Kernel, float>, backward_tile<Kernel, double>, backward_tile<Kernel, Dual>}};
 
 /// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
 NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* inputs, const double* constants,
