@@ -1,14 +1,14 @@
-// Module: names, parameters, modes and weights in files; Dropout.
+// Module: names, parameters, buffers, modes and weights in files.
 
 #include <autograd/autograd.h>
 #include <layers/layers.h>
 #include <tests/support.h>
 
 #include <doctest/doctest.h>
-#include <oneapi/tbb/global_control.h>
 
 #include <filesystem>
 #include <set>
+#include <type_traits>
 
 using namespace unroll;
 using namespace unroll::testing;
@@ -71,11 +71,6 @@ struct TemporaryFile {
   ~TemporaryFile() { std::filesystem::remove(path); }
 };
 
-Tensor dropped(Dropout& dropout, const Tensor& x) {
-  Tape tape;
-  return Tensor(dropout(tape.constant(x)).value());
-}
-
 }  // namespace
 
 TEST_CASE("names: nested, with the layer's number, in the order they were added") {
@@ -100,36 +95,132 @@ TEST_CASE("count is the number of learned values") {
   CHECK(Linear(7, 2, rng, {.bias = false}).count() == 14);
 }
 
-TEST_CASE("a shared module's parameters are listed and counted once, and get the sum of the gradients") {
+TEST_CASE("a module that two others share: its parameters are one, and get the sum of the gradients") {
+  struct User : Module {
+    Linear& linear;
+    Dropout& dropout;
+    User(Linear& l, Dropout& d) : linear(l), dropout(d) {
+      add("linear", linear);
+      add("dropout", dropout);
+    }
+  };
   struct Shared : Module {
     Linear linear;
-    explicit Shared(Generator& rng) : linear(3, 3, rng) {
-      add("first", linear);
-      add("second", linear);
+    Dropout dropout;
+    User encoder, decoder;
+    explicit Shared(Generator& rng)
+        : linear(3, 3, rng), dropout(0.5, rng), encoder(linear, dropout), decoder(linear, dropout) {
+      add("encoder", encoder);
+      add("decoder", decoder);
     }
   };
   Generator rng(1);
   Shared model(rng);
   model.to(float64);
-  CHECK(names_of(model) == std::vector<std::string>{"first.weight", "first.bias"});
+  CHECK(names_of(model) == std::vector<std::string>{"encoder.linear.weight", "encoder.linear.bias"});
   CHECK(model.count() == 12);
+  CHECK(model.generators().size() == 1);
+  CHECK(&model.parameter("decoder.linear.bias") == &model.linear.b);
   auto run = [&](Tape&, const std::vector<Var>& in) { return tanh(model.linear(Var(tanh(model.linear(in[0]))))); };
   CHECK(gradient_error(run, {random_tensor({4, 3}, 2)}, model.parameters()) < 1e-7);
 }
 
-TEST_CASE("a parameter that is added again is listed and counted once, under its first name") {
-  struct Tied : Module {
-    Embedding embedding;
-    explicit Tied(Generator& rng) : embedding(5, 3, rng) {
-      add("embedding", embedding);
-      add("output", embedding.W);
-    }
-  };
+namespace {
+
+struct Tied : Module {
+  Embedding embedding;
+  TiedLinear head;
+  explicit Tied(Generator& rng) : embedding(5, 3, rng), head(embedding.W) {
+    add("embedding", embedding);
+    add("head", head);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("tied weights are listed, counted and stored once, under their first name") {
   Generator rng(1);
   Tied model(rng);
-  CHECK(names_of(model) == std::vector<std::string>{"embedding.weight"});
-  CHECK(model.count() == 15);
-  CHECK(model.state_dict().size() == 1);
+  CHECK(names_of(model) == std::vector<std::string>{"embedding.weight", "head.bias"});
+  CHECK(model.count() == 20);
+  CHECK(model.state_dict().size() == 2);
+  CHECK(&model.parameter("head.weight") == &model.embedding.W);
+  model.freeze("head");
+  CHECK_FALSE(model.embedding.W.trainable());
+}
+
+TEST_CASE("tied weights load under any of their names; under two, these must agree") {
+  Generator rng(1);
+  Tied model(rng);
+  const Tensor table = random_tensor({5, 3}, 7, -1, 1, float32), bias = random_tensor({5}, 8, -1, 1, float32);
+  model.load_state_dict({{"embedding.weight", table}, {"head.bias", bias}});
+  CHECK(same_bits(model.embedding.W.value(), table));
+  Tied second(rng), third(rng);
+  second.load_state_dict({{"head.weight", table}, {"head.bias", bias}});
+  CHECK(same_bits(second.embedding.W.value(), table));
+  third.load_state_dict({{"embedding.weight", table}, {"head.weight", table}, {"head.bias", bias}});  // PyTorch's
+  CHECK(same_bits(third.embedding.W.value(), table));
+
+  CHECK_ERROR(model.load_state_dict({{"head.bias", bias}}), "embedding.weight is missing");
+  Tensor other = table;
+  other.set({4, 2}, 9);
+  CHECK_ERROR(model.load_state_dict({{"embedding.weight", table}, {"head.weight", other}, {"head.bias", bias}}),
+              "head.weight differs from embedding.weight");
+  CHECK(same_bits(model.embedding.W.value(), table));
+}
+
+// ---- Registration --------------------------------------------------------------------------------------------------
+
+static_assert(!std::is_copy_constructible_v<Module> && !std::is_copy_assignable_v<Module>);
+static_assert(!std::is_move_constructible_v<Module> && !std::is_move_assignable_v<Module>);
+static_assert(!std::is_copy_constructible_v<Linear> && !std::is_move_constructible_v<Linear>);
+static_assert(!std::is_copy_constructible_v<LSTM> && !std::is_move_constructible_v<LSTM>);
+
+namespace {
+
+/// A module that can be added to from outside.
+struct Open : Module {
+  template <class... Args>
+  void with(Args&&... args) {
+    add(std::forward<Args>(args)...);
+  }
+  void with_summed(std::string_view name, Parameter& parameter, std::string_view other) {
+    add(name, parameter, {.summed_with = other});
+  }
+  void with_transposed(std::string_view name, Parameter& parameter) { add(name, parameter, {.transposed = true}); }
+};
+
+}  // namespace
+
+TEST_CASE("a part that is added twice, and two parts of one name, are one clear error at once") {
+  Generator rng(1);
+  Linear a(2, 3, rng), b(2, 3, rng);
+  Parameter p({2}), q({2});
+  Tensor buffer({2});
+  Open model;
+  model.with("a", a);
+  CHECK_ERROR(model.with("again", a), "\"again\" has already been added as \"a\"");
+  CHECK_ERROR(model.with("a", b), "two parts are named \"a.weight\"");
+  model.with("p", p);
+  CHECK_ERROR(model.with("p2", p), "\"p2\" has already been added as \"p\"");
+  CHECK_ERROR(model.with("p", q), "two parts are named \"p\"");
+  CHECK_ERROR(model.with("p", buffer), "two parts are named \"p\"");
+  Open summed;
+  summed.with_summed("bias_ih", p, "bias_hh");
+  CHECK_ERROR(summed.with("bias_hh", q), "two parts are named \"bias_hh\"");
+}
+
+TEST_CASE("what would not be seen or cannot be stored is refused") {
+  Generator rng(1);
+  Parameter p({2}), q({2}), matrix({2, 3});
+  Open inner, outer;
+  inner.with("p", p);
+  outer.with("inner", inner);
+  CHECK_ERROR(inner.with("q", q), "\"q\" comes too late", "part of another");
+  CHECK_ERROR(outer.with("self", outer), "\"self\" is the module itself");
+  CHECK_ERROR(inner.with("outer", outer), "comes too late");  // a circle
+  CHECK_ERROR(outer.with_transposed("q", q), "\"q\" is [2]", "matrix");
+  CHECK_ERROR(Open().with("", matrix), "empty name");
 }
 
 TEST_CASE("the state_dict of a part of a model has its own names, as if it stood alone") {
@@ -208,6 +299,98 @@ TEST_CASE("to converts every parameter, and back to float32 without a loss") {
   for (const Parameter* parameter : model.parameters()) CHECK(parameter->grad().dtype() == float64);
   model.to(float32);
   CHECK(unchanged(model, before));
+}
+
+TEST_CASE("one part is frozen by its name") {
+  Generator rng(1);
+  Model model(rng);
+  auto frozen = [&] {
+    std::vector<std::string> names;
+    for (const Parameter* parameter : model.parameters())
+      if (!parameter->trainable()) names.push_back(parameter->name());
+    return names;
+  };
+  model.freeze("block");
+  CHECK(frozen() == std::vector<std::string>{"block.linear.weight", "block.linear.bias"});
+  model.freeze(std::string("head.bias"));
+  CHECK(frozen() == std::vector<std::string>{"block.linear.weight", "block.linear.bias", "head.bias"});
+  model.freeze("block.linear", false);
+  CHECK(frozen() == std::vector<std::string>{"head.bias"});
+  CHECK_ERROR(model.freeze("bloc"), "there is no \"bloc\"", "block.linear.weight", "scale");
+  CHECK_ERROR(model.freeze("block.dropout"), "there is no \"block.dropout\"");
+  model.freeze();
+  CHECK(frozen() == model_names);
+  model.freeze(false);
+  CHECK(frozen().empty());
+}
+
+namespace {
+
+struct Centred : Module {
+  Linear linear;
+  Tensor mean{Shape{2}};
+  explicit Centred(Generator& rng) : linear(2, 3, rng) {
+    add("linear", linear);
+    add("mean", mean);
+  }
+};
+
+struct Pipeline : Module {
+  Centred first;
+  Linear second;
+  explicit Pipeline(Generator& rng) : first(rng), second(3, 1, rng) {
+    add("first", first);
+    add("second", second);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a buffer is stored, loaded and converted, but is no parameter") {
+  Generator rng(1), other(2);
+  Pipeline model(rng), loaded(other);
+  CHECK(model.count() == 2 * 3 + 3 + 3 + 1);
+  CHECK(names_of(model).size() == 4);
+  CHECK_ERROR(model.parameter("first.mean"), "there is no \"first.mean\"");
+  model.first.mean = Tensor({2}, {0.5, -3});
+  CHECK(same_bits(model.state_dict().at("first.mean"), model.first.mean));
+
+  TemporaryFile file("unroll_test_buffers.safetensors");
+  save_weights(file.path, model);
+  load_weights(file.path, loaded);
+  CHECK(same_bits(loaded.first.mean, model.first.mean));
+  CHECK(unchanged(loaded, values_of(model)));
+
+  model.to(float64);
+  CHECK(model.first.mean.dtype() == float64);
+  CHECK(model.first.mean.at({1}) == -3);
+  auto state = model.state_dict();
+  state["first.mean"] = Tensor({3});
+  CHECK_ERROR(model.load_state_dict(state), "first.mean is [3] instead of [2]");
+  state.erase("first.mean");
+  CHECK_ERROR(model.load_state_dict(state), "first.mean is missing");
+}
+
+TEST_CASE("summary: a table of every tensor") {
+  Generator rng(1);
+  Pipeline model(rng);
+  model.freeze("first.linear.weight");
+  CHECK(model.summary() ==
+        "layer         name    shape   values\n"
+        "first.linear  weight  [2, 3]       6  frozen\n"
+        "              bias    [3]          3\n"
+        "first         mean    [2]          -  buffer\n"
+        "second        weight  [3, 1]       3\n"
+        "              bias    [1]          1\n"
+        "total                             13  6 of them frozen\n");
+  Tied tied(rng);
+  CHECK(tied.summary() ==
+        "layer      name    shape   values\n"
+        "embedding  weight  [5, 3]      15\n"
+        "head       weight  [5, 3]       -  is embedding.weight\n"
+        "           bias    [5]          5\n"
+        "total                          20\n");
+  CHECK(Open().summary() == "layer  name  shape  values\ntotal                    0\n");
 }
 
 TEST_CASE("the same seed gives the same weights; another seed others") {
@@ -290,6 +473,71 @@ TEST_CASE("load_state_dict reports everything that does not fit at once, and cha
   CHECK(unchanged(model, values_of(source)));
 }
 
+TEST_CASE("of two summed biases, an absent one is missing; a partial load takes it for zeros") {
+  Generator rng(1), other(2);
+  LSTM model(2, 3, rng), source(2, 3, other);
+  auto state = source.state_dict();
+  state["bias_hh_l0"].fill(0.5);
+  const std::vector<Tensor> before = values_of(model);
+  for (const char* name : {"bias_hh_l0", "bias_ih_l0"}) {
+    auto incomplete = state;
+    incomplete.erase(name);
+    CHECK_ERROR(model.load_state_dict(incomplete), fmt::format("{} is missing", name));
+    CHECK(unchanged(model, before));
+  }
+  auto incomplete = state;
+  incomplete.erase("bias_hh_l0");
+  CHECK(model.load_state_dict(incomplete, {.partial = true}).missing == std::vector<std::string>{"bias_hh_l0"});
+  CHECK(same_bits(model.parameter("bias_ih_l0").value(), source.parameter("bias_ih_l0").value()));
+  incomplete = state;
+  incomplete.erase("bias_ih_l0");
+  model.load_state_dict(incomplete, {.partial = true});
+  CHECK(same_bits(model.parameter("bias_ih_l0").value(), Tensor::full({12}, 0.5)));
+}
+
+TEST_CASE("a partial load takes what there is, says what was left out, and still refuses another shape") {
+  Generator rng(1), other(2);
+  Model model(rng), source(other);
+  auto state = source.state_dict();
+  state.erase("head.weight");
+  state.erase("lstm.weight_hh_l1");
+  state["tail.bias"] = Tensor({1});
+  const std::vector<Tensor> before = values_of(model);
+  const Loaded left_out = model.load_state_dict(state, {.partial = true});
+  CHECK(left_out.missing == std::vector<std::string>{"lstm.weight_hh_l1", "head.weight"});
+  CHECK(left_out.unexpected == std::vector<std::string>{"tail.bias"});
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const Parameter& parameter = *model.parameters()[i];
+    const bool left = parameter.name() == "lstm.weight_hh_l1" || parameter.name() == "head.weight";
+    CAPTURE(parameter.name());
+    CHECK(same_bits(parameter.value(), left ? before[i] : source.parameters()[i]->value()));
+  }
+  const std::vector<Tensor> now = values_of(model);
+  state["scale"] = Tensor({4});
+  state["embedding.weight"] = Tensor({5, 2});
+  CHECK_ERROR(model.load_state_dict(state, {.partial = true}), "scale is [4] instead of [3]");
+  CHECK(unchanged(model, now));
+  CHECK(model.load_state_dict(model.state_dict(), {.partial = true}).missing.empty());
+}
+
+TEST_CASE("names in a file are not trusted: a message stays one line") {
+  Generator rng(1);
+  Linear linear(2, 2, rng);
+  auto state = linear.state_dict();
+  state["a\nb"] = Tensor({1});
+  state[""] = Tensor({1});
+  CHECK_ERROR(linear.load_state_dict(state), "a\\x0ab is unexpected");
+  CHECK(linear.load_state_dict(state, {.partial = true}).unexpected == std::vector<std::string>{"", "a\nb"});
+}
+
+TEST_CASE("minus zero survives a file, also where two biases are summed") {
+  Generator rng(1), other(2);
+  LSTM model(2, 3, rng), loaded(2, 3, other);
+  for (Parameter* parameter : model.parameters()) parameter->value().fill(-0.0);
+  loaded.load_state_dict(model.state_dict());
+  CHECK(unchanged(loaded, values_of(model)));
+}
+
 TEST_CASE("weights loaded while a tape lives are those that it uses next") {
   Generator rng(1), other(2);
   Linear linear(3, 5, rng), source(3, 5, other);
@@ -298,148 +546,4 @@ TEST_CASE("weights loaded while a tape lives are those that it uses next") {
   linear(tape.constant(x));
   linear.load_state_dict(source.state_dict());
   CHECK(same_bits(linear(tape.constant(x)).value(), source(fresh.constant(x)).value()));
-}
-
-TEST_CASE("Linear: y = x W + b, over any leading axes") {
-  Generator rng(1);
-  Linear linear(3, 2, rng), bare(3, 2, rng, {.bias = false});
-  linear.to(float64);
-  bare.to(float64);
-  const Tensor x = random_tensor({2, 4, 3}, 1);
-  Tape tape;
-  const Tensor y(linear(tape.constant(x)).value()), z(bare(tape.constant(x)).value());
-  CHECK(y.shape() == Shape{2, 4, 2});
-  for (Index i = 0; i < 2; ++i)
-    for (Index j = 0; j < 4; ++j)
-      for (Index k = 0; k < 2; ++k) {
-        double expected = 0, without = 0;
-        for (Index d = 0; d < 3; ++d) expected += x.at({i, j, d}) * linear.W.value().at({d, k});
-        for (Index d = 0; d < 3; ++d) without += x.at({i, j, d}) * bare.W.value().at({d, k});
-        CHECK(y.at({i, j, k}) == doctest::Approx(expected + linear.b.value().at({k})).epsilon(1e-14));
-        CHECK(z.at({i, j, k}) == doctest::Approx(without).epsilon(1e-14));
-      }
-  CHECK(names_of(bare) == std::vector<std::string>{"weight"});
-  auto run = [&](Tape&, const std::vector<Var>& in) { return linear(in[0]); };
-  CHECK(gradient_error(run, {x}, linear.parameters()) < 1e-7);
-  Var wide = tape.constant(random_tensor({2, 4}, 1));
-  CHECK_ERROR_HERE(linear(wide), "[2, 4]", "[3, 2]");
-}
-
-TEST_CASE("Embedding: rows of its table; a row used twice gets both gradients") {
-  Generator rng(1);
-  Embedding embedding(5, 3, rng);
-  embedding.to(float64);
-  const std::vector<std::int32_t> ids = {4, 0, 4, 2};
-  auto run = [&](Tape& tape, const std::vector<Var>& in) { return Var(embedding(tape, {ids, Shape{2, 2}}) * in[0]); };
-  CHECK(gradient_error(run, {random_tensor({2, 2, 3}, 1)}, embedding.parameters()) < 1e-7);
-  Tape tape;
-  CHECK_ERROR_HERE(embedding(tape, std::vector<std::int32_t>{1, 5}), "5");
-  CHECK_ERROR_HERE(embedding(tape, std::vector<std::int32_t>{-1}), "-1");
-}
-
-// ---- Dropout -------------------------------------------------------------------------------------------------------
-
-TEST_CASE("Dropout keeps the mean: p of the elements are 0, the others are divided by 1 - p") {
-  for (double p : {0.1, 0.5, 0.9}) {
-    Generator rng(1);
-    Dropout dropout(p, rng);
-    CHECK(dropout.p() == p);
-    const Index n = 200'000;
-    const Tensor y = dropped(dropout, Tensor::full({n}, 2, float64));
-    Index zeros = 0, wrong = 0;
-    double total = 0;
-    for (double v : y.to_vector()) {
-      if (v == 0)
-        ++zeros;
-      else if (std::abs(v - 2 / (1 - p)) > 1e-14)
-        ++wrong;
-      total += v;
-    }
-    CHECK(wrong == 0);
-    // Five standard errors.
-    const double error = 5 * std::sqrt(p * (1 - p) / static_cast<double>(n));
-    CHECK(std::abs(static_cast<double>(zeros) / static_cast<double>(n) - p) < error);
-    CHECK(std::abs(total / static_cast<double>(n) - 2) < 2 * error / (1 - p));
-  }
-}
-
-TEST_CASE("Dropout: masks differ over time, over the batch and between calls") {
-  Generator rng(1);
-  Dropout dropout(0.5, rng), other(0.5, rng);
-  const Tensor ones = Tensor::full({4, 4, 64}, 1);
-  const Tensor a = dropped(dropout, ones), b = dropped(dropout, ones), c = dropped(other, ones);
-  CHECK_FALSE(same_bits(a, b));
-  CHECK_FALSE(same_bits(a, c));
-  CHECK_FALSE(same_bits(b, c));
-  std::set<std::vector<double>> rows;
-  const std::vector<double> all = a.to_vector();
-  for (auto row = all.begin(); row != all.end(); row += 64) rows.emplace(row, row + 64);
-  CHECK(rows.size() == 16);
-}
-
-TEST_CASE("Dropout drops nothing in evaluation and with p = 0, and draws nothing then") {
-  Generator rng(1);
-  Dropout dropout(0.5, rng), never(0, rng);
-  const Tensor x = random_tensor({3, 50}, 1, -1, 1, float32);
-  const Generator before = *dropout.generators()[0].second;
-  dropout.eval();
-  CHECK(same_bits(dropped(dropout, x), x));
-  CHECK(same_bits(dropped(never, x), x));
-  CHECK(*dropout.generators()[0].second == before);
-  dropout.train();
-  CHECK_FALSE(same_bits(dropped(dropout, x), x));
-  CHECK_FALSE(*dropout.generators()[0].second == before);
-}
-
-TEST_CASE("Dropout: the gradient is the mask") {
-  Generator rng(1);
-  Dropout dropout(0.25, rng);
-  Tape tape;
-  Var x = tape.variable(Tensor::full({20, 30}, 1, float64));
-  Var y = dropout(x);
-  const Tensor dy = random_tensor({20, 30}, 2);
-  tape.backward(y, dy);
-  std::vector<double> expected = y.value().to_vector();
-  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] *= dy.data<double>()[i];
-  CHECK(relative_error(x.grad(), Tensor({20, 30}, expected, float64)) < 1e-15);
-}
-
-TEST_CASE("Dropout takes any batch size after any other") {
-  Generator rng(1);
-  Dropout dropout(0.5, rng);
-  for (Index batch : {4, 7, 1, 0, 4}) CHECK(dropped(dropout, Tensor({3, batch, 5})).shape() == Shape{3, batch, 5});
-}
-
-TEST_CASE("Dropout depends on the seed and on the stream's position alone") {
-  const Tensor ones = Tensor::full({64, 1000}, 1);
-  Generator a(1), b(1), c(2);
-  Dropout first(0.5, a), second(0.5, b), third(0.5, c);
-  const Tensor y = dropped(first, ones);
-  CHECK(same_bits(dropped(second, ones), y));
-  CHECK_FALSE(same_bits(dropped(third, ones), y));
-
-  // A saved stream goes on where it was.
-  const Generator saved = *first.generators()[0].second;
-  const Tensor next = dropped(first, ones);
-  *third.generators()[0].second = saved;
-  CHECK(same_bits(dropped(third, ones), next));
-
-  // Nor on the number of threads.
-  for (std::size_t threads : {1, 2, 4}) {
-    tbb::global_control limit(tbb::global_control::max_allowed_parallelism, threads);
-    Generator d(1);
-    Dropout fourth(0.5, d);
-    CHECK(same_bits(dropped(fourth, ones), y));
-  }
-}
-
-TEST_CASE("Dropout of an empty Var is one clear line") {
-  Generator rng(1);
-  Dropout dropout(0.5, rng);
-  CHECK_ERROR_HERE(dropout(Var()), "empty Var");
-}
-
-TEST_CASE("Dropout refuses what is not a probability below 1") {
-  Generator rng(1);
-  for (double p : {-0.1, 1.0, 1.5, std::nan("")}) CHECK_ERROR(Dropout(p, rng), "Dropout", "[0, 1)");
 }
