@@ -14,6 +14,8 @@ lstm, gru, rnn   1 and 2 layers, T=6 N=3 D=4 H=5. A name is LAYERS.NAME, or LAYE
                  `given` (h_0, c_0 are used) or `absent`. The loss is sum(y * r.y) + sum(h_n * r.h_n) + ...;
                  grad.NAME are its raw gradients.
 losses           Embedding, Linear and cross-entropy in a row; log-softmax of logits of size 1e4.
+layers           Embedding with a padding index, Sequential of Linear, Tanh and LayerNorm, RMS normalisation by its
+                 formula, an output layer tied to the embedding, cross-entropy. state.NAME are the weights.
 optimizers       Runs of 1000 steps on gradient(theta, t) below; CASE.PARAMETER.STEP is theta after STEP steps.
                  Gradients before and after clipping.
 """
@@ -130,6 +132,47 @@ def losses():
     write_safetensors("losses", out)
 
 
+class RMSNorm(nn.Module):
+    """What later versions of PyTorch call nn.RMSNorm."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+
+
+class Layers(nn.Module):
+    def __init__(self, tokens, size, hidden):
+        super().__init__()
+        self.embedding = nn.Embedding(tokens, size, padding_idx=2)
+        self.net = nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.LayerNorm(hidden), nn.Linear(hidden, size))
+        self.norm = RMSNorm(size)
+        self.head = nn.Linear(size, tokens)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, ids):
+        return self.head(self.norm(self.net(self.embedding(ids))))
+
+
+def layers():
+    torch.manual_seed(6)
+    tokens = 7
+    model = Layers(tokens, size=4, hidden=5).double()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, -0.9, 0.9)
+    ids = torch.tensor([[1, 2, 5], [2, 0, 5]])  # the padding, 2, among them
+    targets = torch.randint(tokens, (2, 3))
+    logits = model(ids)
+    loss = nn.functional.cross_entropy(logits.reshape(-1, tokens), targets.reshape(-1))
+    loss.backward()
+    out = {"ids": ids, "targets": targets, "logits": logits, "loss": loss}
+    out.update({f"state.{name}": value for name, value in model.state_dict().items()})
+    out.update({f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()})
+    write_safetensors("layers", out)
+
+
 def gradient(theta, t, offset):
     """Of element i at step t: theta_i + theta_i^3 + 2 sin(t / 20 + i + offset). Neither linear nor constant."""
     i = torch.arange(theta.numel(), dtype=torch.float64).reshape(theta.shape)
@@ -201,4 +244,5 @@ if __name__ == "__main__":
     for number, kind in enumerate(("LSTM", "GRU", "RNN"), start=1):
         recurrent(kind, number)
     losses()
+    layers()
     optimizers()
