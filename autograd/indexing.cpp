@@ -133,7 +133,8 @@ void add(T* to, const T* from, Index n) {
     Eigen::Map<Elements<T>>(to, n) += Eigen::Map<const Elements<T>>(from, n);
 }
 
-/// y[plain] = x[picked] and dL/dx[picked] += dL/dy[plain], this not where the index is `without_gradient`.
+/// y[plain] = x[picked], 0 where the index is -1, and dL/dx[picked] += dL/dy[plain], this not where the index is
+/// `without_gradient`.
 Var pick(const char* name, const Parent& x, const Picks& picks, const Shape& shape, const Indices& indices,
          Index without_gradient, Source where) {
   Graph& graph = x.graph;
@@ -142,6 +143,7 @@ Var pick(const char* name, const Parent& x, const Picks& picks, const Shape& sha
   return record<Duals>(
       name, {graph.var(x.id)}, shape,
       [&]<class T>(MatrixMap<T> y, ConstMatrixMap<T> values) {
+        if (std::ranges::find(indices.values(), -1) != indices.values().end()) y.setZero();
         picks.visit(graph, indices.values().data(), false,
                     [to = y.data(), from = values.data()](Index i, Index j, Index n) { copy(to + j, from + i, n); });
       },
@@ -173,6 +175,13 @@ Var detail::select_slices(const char* name, const Var& x, int axis, const Indice
   const Parent from = rowwise(operand, where);
   const Picks picks{choices.shape, axis, true, from.layout.strides, choices.strides};
   return pick(name, from, picks, result, indices, without_gradient, where);
+}
+
+Var detail::rows_or_zeros(const Var& x, const Indices& rows, Source where) {
+  const Parent from = rowwise(parent_of(x, "rows_or_zeros", where), where);
+  const Layout result(Shape{rows.size(), from.shape()[1]});
+  return pick("rows_or_zeros", from, {result.shape, 0, true, from.layout.strides, result.strides}, result.shape, rows,
+              -1, where);
 }
 
 Var index_select(const Var& x, int axis, const Indices& indices, Source where) {

@@ -46,5 +46,8 @@ namespace detail {
 Var select_slices(const char* name, const Var& x, int axis, const Indices& indices, Index without_gradient,
                   Source where);
 
+/// y[i] = x[rows[i]], or zeros where rows[i] is -1. x [R, D], y [n, D].
+Var rows_or_zeros(const Var& x, const Indices& rows, Source where);
+
 }  // namespace detail
 }  // namespace unroll

@@ -188,11 +188,13 @@ void product_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows)
   if (graph.node(w).needs_grad) gather(graph, w, values<T>(graph, x), stride, dy, rows);
 }
 
+/// Of a product of shape y; one row for all is told by its rank, so that it is summed alike when there is only one.
 template <class T>
-void addend_backward(Graph& graph, NodeId id, const T* dy, Index rows, Index columns) {
+void addend_backward(Graph& graph, NodeId id, const T* dy, const Shape& y) {
   const Node& addend = graph.node(id);
+  const Index rows = y.rows(), columns = y.columns();
   if (!addend.needs_grad) return;
-  if (addend.count() != rows * columns) {
+  if (addend.layout->shape.rank() != y.rank()) {
     gather_row(graph, id, dy, rows, columns);
     return;
   }
@@ -207,12 +209,12 @@ void affine_backward(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   auto inputs = node.input_ids();
   std::size_t products = graph.payload<AffinePayload>(id).products;
-  Index rows = node.layout->rows(), columns = node.layout->shape.columns();
   with_scalar(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
-    for (std::size_t i = 0; i < products; ++i) product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, rows);
+    for (std::size_t i = 0; i < products; ++i)
+      product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, node.layout->rows());
     for (NodeId addend : inputs.subspan(2 * products))
-      if (!node.borrows || addend != node.hands_on) addend_backward<T>(graph, addend, dy, rows, columns);
+      if (!node.borrows || addend != node.hands_on) addend_backward<T>(graph, addend, dy, node.layout->shape);
   });
 }
 

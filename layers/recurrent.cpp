@@ -1,53 +1,45 @@
 #include <layers/recurrent.h>
 
-namespace unroll {
+namespace unroll::detail {
 
-RecurrentState& RecurrentState::operator=(const DetachedState& state) {
-  tensors_.resize(state.values.size());
-  for (std::size_t i = 0; i < tensors_.size(); ++i) tensors_[i].assign(state.values[i].value());
-  return *this;
-}
-
-namespace detail {
-
-void check_sequence(const Var& x, Index inputs, DType dtype, Source where) {
+void check_sequence(const Var& x, bool batch_first, Index inputs, DType dtype, std::span<const Index> lengths,
+                    Source where) {
   if (!x) fail_at(where, "Recurrent: the input is an empty Var; assign a value to it first");
   const Shape& shape = x.shape();
   if (shape.rank() != 3 || shape[2] != inputs)
-    fail_at(where, "Recurrent: the input is {}; it must be [time, batch, {}]", shape, inputs);
-  if (shape[0] == 0) fail_at(where, "Recurrent: the input is {}; at least one step is needed", shape);
+    fail_at(where, "Recurrent: the input is {}; it must be [{}, {}]", shape,
+            batch_first ? "batch, time" : "time, batch", inputs);
+  if (shape[batch_first ? 1 : 0] == 0) fail_at(where, "Recurrent: the input is {}; at least one step is needed", shape);
+  const Index sequences = shape[batch_first ? 0 : 1];
+  if (!lengths.empty() && static_cast<Index>(lengths.size()) != sequences)
+    fail_at(where, "Recurrent: {} lengths for {} sequences (the input is {})", lengths.size(), sequences, shape);
   if (x.dtype() != dtype && !x.graph()->dual())
     fail_at(where, "Recurrent: the input is {} and the weights are {}; convert one of them", x.dtype(), dtype);
 }
 
-Var initial_value(const Var& x, Index hidden, const RecurrentState& state, std::size_t index, std::size_t values,
-                  Source where) {
+void check_probability(const char* option, double p) {
+  if (!(p >= 0 && p < 1)) fail("Recurrent: {} is {}; it must be a probability in [0, 1)", option, p);
+}
+
+Var zero_state(const Var& x, const Shape& shape, Source where) {
   Graph& graph = *x.graph();
-  Shape shape{x.size(1), hidden};
-  if (state.empty()) {
-    NodeId id = graph.add_leaf(shape, x.dtype(), where);
-    std::fill_n(graph.node(id).value, graph.node(id).bytes(), std::byte{0});
-    return graph.var(id);
-  }
-  const Tensor& tensor = state.tensors()[std::min(index, state.tensors().size() - 1)];
-  if (state.tensors().size() != values || tensor.shape() != shape || tensor.dtype() != x.dtype())
-    fail_at(where, "Recurrent: the state carried in has {} tensors of {} {}; needed are {} of {} {}; reset() it first",
-            state.tensors().size(), tensor.dtype(), tensor.shape(), values, x.dtype(), shape);
-  return graph.var(graph.add_leaf(tensor, false, where));
+  const NodeId id = graph.add_leaf(shape, x.dtype(), where);
+  std::fill_n(graph.node(id).value, graph.node(id).bytes(), std::byte{0});
+  return graph.var(id);
 }
 
-Var initial_value(const Var& x, Index hidden, const FinalState& state, std::size_t index, std::size_t values,
-                  Source where) {
-  if (state.values.size() != values)
-    fail_at(where, "Recurrent: the initial state has {} values; {} are needed", state.values.size(), values);
-  const Var& value = state.values[index];
-  x.graph()->check(value, "Recurrent", where);
-  const Shape shape{x.size(1), hidden};
-  if (value.shape() != shape || value.dtype() != x.dtype())
-    fail_at(where, "Recurrent: a value of the initial state is {} {}; it must be {} {}", value.dtype(), value.shape(),
-            x.dtype(), shape);
-  return value;
+Var draw(Graph& graph, Generator& rng, const Shape& shape, DType dtype, double p, double one, Source where) {
+  const NodeId id = graph.add_leaf(shape, dtype, where);
+  graph.draws_from(rng);
+  // The mask's own type: on the tape of a jvp or hvp, every leaf holds Duals.
+  rng.fill_bernoulli(graph.node(id).value, graph.node(id).dtype, shape.count(), p, one);
+  return graph.var(id);
 }
 
-}  // namespace detail
-}  // namespace unroll
+Var Zoneout::operator()(double p, const Var& before, const Var& after, Source where) const {
+  if (!training) return Var(p * before + (1 - p) * after, where);
+  const Var stays = draw(*before.graph(), *rng, before.shape(), before.dtype(), p, 1, where);
+  return Var(unroll::where(stays, before, after), where);
+}
+
+}  // namespace unroll::detail

@@ -374,7 +374,7 @@ TEST_CASE_TEMPLATE("wrong shapes are named with the user's line", Layer, ALL_LAY
   CHECK_ERROR(Layer(0, 5, rng), "0 inputs");
   CHECK_ERROR(Layer(5, -1, rng), "-1 hidden");
   CHECK_ERROR(Layer(5, 5, rng, {.layers = 0}), "0 layers");
-  CHECK_ERROR(Layer(5, 5, rng, {.layers = 2, .dropout = 1}), "Dropout", "[0, 1)");
+  CHECK_ERROR(Layer(5, 5, rng, {.layers = 2, .dropout = 1}), "dropout", "[0, 1)");
 }
 
 TEST_CASE_TEMPLATE("initial states given as Vars are checked like the others", Layer, ALL_LAYERS) {
