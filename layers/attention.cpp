@@ -19,7 +19,7 @@ void fill(Parameter& parameter, Index terms, Generator& rng) {
 }
 
 void check_sizes(const char* name, std::initializer_list<Index> sizes) {
-  if (std::ranges::min(sizes) < 1) fail("{}: sizes {}; each must be at least 1", name, Shape(std::span(sizes)));
+  if (std::min(sizes) < 1) fail("{}: sizes {}; each must be at least 1", name, Shape(std::span(sizes)));
 }
 
 // A layer without parameters takes any type: there `weight` is null.

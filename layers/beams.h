@@ -3,7 +3,7 @@
 // The hypotheses of a beam search: all of it but the decoder's steps, which are in decode.h.
 
 #include <autograd/indices.h>
-#include <autograd/tape.h>
+#include <autograd/var.h>
 
 #include <limits>
 #include <optional>
