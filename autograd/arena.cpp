@@ -27,7 +27,7 @@ void Arena::enter(std::size_t block, std::size_t used) {
 }
 
 void* Arena::allocate_in_next_block(std::size_t bytes) {
-  std::size_t next = memory_ == nullptr ? 0 : block_ + 1;
+  std::size_t next = blocks_.empty() ? 0 : block_ + 1;
   while (next < blocks_.size() && blocks_[next].size < bytes) ++next;
   if (next >= blocks_.size()) {
     std::size_t growth = std::clamp(capacity(), smallest_block, largest_growth);

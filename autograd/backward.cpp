@@ -20,7 +20,7 @@ void zero(std::byte* memory, const Layout& layout, DType dtype) {
     std::memset(memory, 0, static_cast<std::size_t>(layout.shape.count()) * size_of(dtype));
     return;
   }
-  double nothing = 0;
+  const Dual nothing;  // zero bytes, as many as the largest type has
   Layout repeated = layout;
   repeated.strides.fill(0);
   copy(memory, layout, &nothing, repeated, dtype);

@@ -179,8 +179,7 @@ NodeId Graph::add_view(NodeId input, const NodeLayout* layout, Index offset, Sou
   NodeId id = append(&view, layout, nodes_[input].dtype, where);
   const Node& of = nodes_[input];
   Node& node = nodes_[id];
-  // Nothing may be added to the null pointer that a tensor without elements may have.
-  node.value = node.count() == 0 ? of.value : of.value + offset * static_cast<Index>(size_of(of.dtype));
+  node.value = of.value + offset * static_cast<Index>(size_of(of.dtype));
   node.base = of.base;
   node.region = of.region;
   node.irregular = of.irregular || node.count() != of.count();
