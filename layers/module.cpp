@@ -38,7 +38,8 @@ void Module::add_entry(Entry entry) {
   for (const Entry& before : entries_)
     if (&before.value() == &entry.value() && before.shares.empty()) entry.shares = before.name;
   if (entry.shares.empty() && entry.parameter != nullptr) {
-    entry.parameter->set_name(entry.name);
+    // Another module may already have given it the full name of which this is the last part.
+    if (!entry.parameter->name().ends_with("." + entry.name)) entry.parameter->set_name(entry.name);
     parameters_.push_back(entry.parameter);
   }
   entries_.push_back(std::move(entry));

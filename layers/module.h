@@ -81,7 +81,9 @@ class Module {
   /// is needed; where there are more, they must agree.
   ///
   /// A partial load throws for shapes only, and returns what it did not find or use. Of two entries that are summed, an
-  /// absent one then counts as zeros.
+  /// absent one then counts as zeros. From a file:
+  ///
+  ///     Loaded left_out = model.load_state_dict(read_safetensors(path).tensors, {.partial = true});
   Loaded load_state_dict(const std::map<std::string, Tensor>& state, LoadOptions options = {});
 
   /// The random streams of dropout and the like, by full name: part of what a resumed training needs.

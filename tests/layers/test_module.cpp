@@ -7,6 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <type_traits>
 
@@ -147,6 +148,20 @@ TEST_CASE("tied weights are listed, counted and stored once, under their first n
   CHECK(&model.parameter("head.weight") == &model.embedding.W);
   model.freeze("head");
   CHECK_FALSE(model.embedding.W.trainable());
+}
+
+TEST_CASE("tied weights keep their full name when they are tied after they were added") {
+  struct Late : Module {
+    Embedding embedding;
+    std::optional<TiedLinear> head;
+    explicit Late(Generator& rng) : embedding(5, 3, rng) {
+      add("embedding", embedding);
+      add("head", head.emplace(embedding.W));
+    }
+  };
+  Generator rng(1);
+  Late model(rng);
+  CHECK(names_of(model) == std::vector<std::string>{"embedding.weight", "head.bias"});
 }
 
 TEST_CASE("tied weights load under any of their names; under two, these must agree") {
