@@ -13,6 +13,9 @@ its own, so that a wrong gate order or a matrix that is not transposed shows.
 lstm, gru, rnn   1 and 2 layers, T=6 N=3 D=4 H=5. A name is LAYERS.NAME, or LAYERS.STATE.NAME with STATE
                  `given` (h_0, c_0 are used) or `absent`. The loss is sum(y * r.y) + sum(h_n * r.h_n) + ...;
                  grad.NAME are its raw gradients.
+recurrent_options
+                 Two layers of each, in both directions, with a projection, without bias, with ReLU, batch first,
+                 of sequences of unequal lengths. CASE.NAME, else as above, with given states.
 losses           Embedding, Linear and cross-entropy in a row; log-softmax of logits of size 1e4.
 layers           Embedding with a padding index, Sequential of Linear, Tanh and LayerNorm, RMS normalisation by its
                  formula, an output layer tied to the embedding, cross-entropy. state.NAME are the weights.
@@ -94,6 +97,47 @@ def recurrent(kind, seed):
             for name, parameter in model.named_parameters():
                 out[f"{prefix}grad.{name}"] = parameter.grad.clone()
     write_safetensors(kind.lower(), out)
+
+
+# Of each: PyTorch's options and the sequences' lengths. All have two layers.
+RECURRENT_OPTIONS = {
+    "lstm_bidirectional": ("LSTM", dict(bidirectional=True), None),
+    "lstm_projection": ("LSTM", dict(bidirectional=True, proj_size=2), None),
+    "lstm_ragged": ("LSTM", dict(bidirectional=True), (4, 6, 1)),
+    "lstm_ragged_projection": ("LSTM", dict(proj_size=2), (4, 6, 1)),
+    "gru_bidirectional": ("GRU", dict(bidirectional=True, bias=False), None),
+    "gru_ragged": ("GRU", dict(bidirectional=True), (2, 2, 5)),
+    "rnn_relu": ("RNN", dict(nonlinearity="relu", bias=False, batch_first=True), None),
+    "rnn_ragged": ("RNN", dict(bidirectional=True), (1, 6, 3)),
+}
+
+
+def recurrent_options():
+    torch.manual_seed(6)
+    out = {}
+    for case, (kind, options, lengths) in RECURRENT_OPTIONS.items():
+        model = getattr(nn, kind)(D, H, 2, **options).double()
+        for parameter in model.parameters():
+            nn.init.uniform_(parameter, -0.9, 0.9)
+        cells = 2 * (2 if model.bidirectional else 1)
+        sizes = {"h": model.proj_size or H, "c": H} if kind == "LSTM" else {"h": H}
+        tensors = {f"{name}_0": random(cells, N, size) for name, size in sizes.items()}
+        tensors["x"] = random(*((N, T, D) if model.batch_first else (T, N, D)))
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in tensors.items()}
+        x = leaves["x"]
+        if lengths:
+            x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+        y, final = model(x, (leaves["h_0"], leaves["c_0"]) if kind == "LSTM" else leaves["h_0"])
+        if lengths:
+            y, _ = nn.utils.rnn.pad_packed_sequence(y, total_length=T)
+        results = {"y": y, **dict(zip(("h_n", "c_n"), final if kind == "LSTM" else (final,)))}
+        weights = {f"r.{name}": random(*value.shape) for name, value in results.items()}
+        sum((value * weights[f"r.{name}"]).sum() for name, value in results.items()).backward()
+        grads = {f"grad.{name}": leaf.grad for name, leaf in leaves.items()}
+        grads.update({f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()})
+        for name, value in {**model.state_dict(), **tensors, **results, **weights, **grads}.items():
+            out[f"{case}.{name}"] = value
+    write_safetensors("recurrent_options", out)
 
 
 def losses():
@@ -243,6 +287,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for number, kind in enumerate(("LSTM", "GRU", "RNN"), start=1):
         recurrent(kind, number)
+    recurrent_options()
     losses()
     layers()
     optimizers()

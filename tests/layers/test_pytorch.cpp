@@ -158,6 +158,66 @@ TEST_CASE_TEMPLATE("state_dict has PyTorch's names and layouts", Layer, LSTM, GR
   }
 }
 
+namespace {
+
+/// One case of recurrent_options: outputs, final states and all gradients, from given initial states.
+template <class Layer>
+void compare_options(const std::string& name, typename Layer::Options options, const std::vector<Index>& lengths = {}) {
+  CAPTURE(name);
+  const Tensors file = with_prefix(golden("recurrent_options"), name + ".");
+  options.layers = 2;
+  Generator rng(1);
+  Layer model(4, 5, rng, options);
+  model.to(float64);
+  model.load_state_dict(weights_of(file));
+  const std::vector<std::string> vars =
+      std::is_same_v<Layer, LSTM> ? std::vector<std::string>{"h", "c"} : std::vector<std::string>{"h"};
+  Tape tape;
+  Var x = tape.variable(file.at("x"));
+  std::vector<Var> initial;
+  for (std::size_t k = 0; k < model.cells().size(); ++k)
+    for (const std::string& var : vars)
+      initial.push_back(tape.variable(layer_of(file.at(var + "_0"), static_cast<Index>(k))));
+  auto [y, final] = model(x, FinalState{initial}, lengths);
+  CHECK(relative_error(y.value(), file.at("y")) < tolerance);
+  Var loss = sum(y * file.at("r.y"));
+  for (std::size_t i = 0; i < initial.size(); ++i) {
+    const std::string& var = vars[i % vars.size()];
+    const auto cell = static_cast<Index>(i / vars.size());
+    CHECK(relative_error(final.values[i].value(), layer_of(file.at(var + "_n"), cell)) < tolerance);
+    loss = loss + sum(final.values[i] * layer_of(file.at("r." + var + "_n"), cell));
+  }
+  tape.backward(loss);
+  CHECK(relative_error(x.grad(), file.at("grad.x")) < tolerance);
+  for (std::size_t i = 0; i < initial.size(); ++i) {
+    const Tensor& grad = file.at("grad." + vars[i % vars.size()] + "_0");
+    CHECK(relative_error(initial[i].grad(), layer_of(grad, static_cast<Index>(i / vars.size()))) < tolerance);
+  }
+  const Tensors grads = with_prefix(file, "grad."), weights = weights_of(grads);
+  CHECK(weights.size() == weights_of(file).size());
+  for (const auto& entry : weights) {
+    std::string ours = entry.first;
+    CAPTURE(ours);
+    if (!std::is_same_v<Layer, GRU> && ours.starts_with("bias_hh")) ours.replace(0, 7, "bias_ih");
+    CHECK(relative_error(as_stored(model.parameter(ours)), entry.second) < tolerance);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("both directions, projections, lengths, ReLU, no bias, batch first: PyTorch's") {
+  constexpr auto both = Bidirectional::concatenated;
+  compare_options<LSTM>("lstm_bidirectional", {.bidirectional = both});
+  compare_options<LSTM>("lstm_projection", {.bidirectional = both, .cell = {.projection = 2}});
+  compare_options<LSTM>("lstm_ragged", {.bidirectional = both}, {4, 6, 1});
+  compare_options<LSTM>("lstm_ragged_projection", {.cell = {.projection = 2}}, {4, 6, 1});
+  compare_options<GRU>("gru_bidirectional", {.bidirectional = both, .cell = {.bias = false}});
+  compare_options<GRU>("gru_ragged", {.bidirectional = both}, {2, 2, 5});
+  compare_options<RNN>("rnn_relu",
+                       {.batch_first = true, .cell = {.nonlinearity = RNNCell::Nonlinearity::relu, .bias = false}});
+  compare_options<RNN>("rnn_ragged", {.bidirectional = both}, {1, 6, 3});
+}
+
 TEST_CASE("Embedding, Linear and cross-entropy are PyTorch's") {
   struct Model : Module {
     Embedding embedding;
