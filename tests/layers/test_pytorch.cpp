@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <string>
 
 using namespace unroll;
@@ -216,6 +217,46 @@ TEST_CASE("both directions, projections, lengths, ReLU, no bias, batch first: Py
   compare_options<RNN>("rnn_relu",
                        {.batch_first = true, .cell = {.nonlinearity = RNNCell::Nonlinearity::relu, .bias = false}});
   compare_options<RNN>("rnn_ragged", {.bidirectional = both}, {1, 6, 3});
+}
+
+namespace {
+
+template <class Layer>
+void write_for_pytorch(const std::filesystem::path& folder, const std::string& name, const std::string& options,
+                       typename Layer::Options ours) {
+  Generator rng(1);
+  Layer layer(3, 4, rng, ours);
+  layer.to(float64);
+  for (std::uint64_t seed = 1; Parameter * parameter : layer.parameters())
+    parameter->value() = random_tensor(parameter->shape(), seed++);
+  Tape tape;
+  auto [y, state] = layer(tape.constant(random_tensor({5, 2, 3}, 1)));
+  const std::size_t vars = std::is_same_v<Layer, LSTM> ? 2 : 1;
+  const std::string kind = std::is_same_v<Layer, LSTM> ? "LSTM" : std::is_same_v<Layer, GRU> ? "GRU" : "RNN";
+  save_weights(folder / (name + ".weights.safetensors"), layer, {{"kind", kind}, {"options", options}});
+  write_safetensors(folder / (name + ".run.safetensors"),
+                    {{{"x", random_tensor({5, 2, 3}, 1)},
+                      {"y", Tensor(y.value())},
+                      {"h", Tensor(state.values[state.values.size() - vars].value())}},
+                     {}});
+}
+
+}  // namespace
+
+// Of use to tests/pytorch/weights.py, which says where.
+TEST_CASE("weights for PyTorch to read") {
+  const char* folder = std::getenv("UNROLL_WEIGHTS_FOLDER");
+  if (folder == nullptr) return;
+  constexpr auto both = Bidirectional::concatenated;
+  write_for_pytorch<LSTM>(folder, "lstm", R"({"num_layers": 2, "bidirectional": true})",
+                          {.layers = 2, .bidirectional = both});
+  write_for_pytorch<LSTM>(folder, "lstm_projection", R"({"proj_size": 2})", {.cell = {.projection = 2}});
+  write_for_pytorch<GRU>(folder, "gru", R"({"num_layers": 2, "bidirectional": true})",
+                         {.layers = 2, .bidirectional = both});
+  write_for_pytorch<GRU>(folder, "gru_no_bias", R"({"bias": false})", {.cell = {.bias = false}});
+  write_for_pytorch<RNN>(folder, "rnn", R"({"num_layers": 2})", {.layers = 2});
+  write_for_pytorch<RNN>(folder, "rnn_relu", R"({"nonlinearity": "relu"})",
+                         {.cell = {.nonlinearity = RNNCell::Nonlinearity::relu}});
 }
 
 TEST_CASE("Embedding, Linear and cross-entropy are PyTorch's") {
