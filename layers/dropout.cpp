@@ -12,12 +12,18 @@ Dropout::Dropout(double p, Generator& rng) : p_(p), rng_(rng.split(rng.bits())) 
 Var Dropout::operator()(const Var& x, Source where) {
   if (!x) fail_at(where, "Dropout: an empty Var; assign a value to it first");
   if (!training() || p_ == 0) return x;
-  detail::Graph& graph = *x.graph();
-  detail::NodeId mask = graph.add_leaf(x.shape(), x.dtype(), where);
-  graph.draws_from(rng_);
-  // The mask's own type: on the tape of a jvp or hvp, every leaf holds Duals.
-  rng_.fill_bernoulli(graph.node(mask).value, graph.node(mask).dtype, x.shape().count(), 1 - p_, 1 / (1 - p_));
-  return Var(x * graph.var(mask), where);
+  return Var(x * detail::draw(*x.graph(), rng_, x.shape(), x.dtype(), 1 - p_, 1 / (1 - p_), where), where);
 }
 
+namespace detail {
+
+Var draw(Graph& graph, Generator& rng, const Shape& shape, DType dtype, double p, double one, Source where) {
+  const NodeId id = graph.add_leaf(shape, dtype, where);
+  graph.draws_from(rng);
+  // The mask's own type: on the tape of a jvp or hvp, every leaf holds Duals.
+  rng.fill_bernoulli(graph.node(id).value, graph.node(id).dtype, shape.count(), p, one);
+  return graph.var(id);
+}
+
+}  // namespace detail
 }  // namespace unroll

@@ -22,4 +22,10 @@ class Dropout : public Module {
   Generator rng_;
 };
 
+namespace detail {
+
+/// Zeros, and `one` with probability p; drawn again by a checkpoint's second run.
+Var draw(Graph& graph, Generator& rng, const Shape& shape, DType dtype, double p, double one, Source where);
+
+}  // namespace detail
 }  // namespace unroll

@@ -28,14 +28,6 @@ Var zero_state(const Var& x, const Shape& shape, Source where) {
   return graph.var(id);
 }
 
-Var draw(Graph& graph, Generator& rng, const Shape& shape, DType dtype, double p, double one, Source where) {
-  const NodeId id = graph.add_leaf(shape, dtype, where);
-  graph.draws_from(rng);
-  // The mask's own type: on the tape of a jvp or hvp, every leaf holds Duals.
-  rng.fill_bernoulli(graph.node(id).value, graph.node(id).dtype, shape.count(), p, one);
-  return graph.var(id);
-}
-
 Var Zoneout::operator()(double p, const Var& before, const Var& after, Source where) const {
   if (!training) return Var(p * before + (1 - p) * after, where);
   const Var stays = draw(*before.graph(), *rng, before.shape(), before.dtype(), p, 1, where);

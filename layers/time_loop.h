@@ -4,12 +4,10 @@
 #include <autograd/elementwise.h>
 #include <autograd/views.h>
 #include <layers/batch.h>
+#include <layers/dropout.h>
 #include <layers/watched.h>
 
 namespace unroll::detail {
-
-/// Zeros, and `one` with probability p.
-Var draw(Graph& graph, Generator& rng, const Shape& shape, DType dtype, double p, double one, Source where);
 
 /// Which units keep the value they had (Krueger et al. 2017).
 struct Zoneout {
