@@ -201,7 +201,7 @@ struct Written<Apply<Op, Args...>> {
 /// What a kernel does with one input's gradient.
 enum class Adjoint : std::uint8_t { skip, write, add };
 
-/// A rectangle of a statement: rows of whole packets, in which the elements of every operand are neighbours.
+/// A rectangle of a statement, in whose rows the elements of every operand are neighbours.
 struct Tile {
   Index rows, columns;
   const void* const* x;     ///< the inputs' first elements
@@ -249,6 +249,21 @@ struct Splats {
   }
 };
 
+/// The last elements of a row, too few for a packet: they are computed in packets of their own, so that a kernel's
+/// expression is compiled once. The lanes beyond them repeat the last, which cannot trap where it did not.
+template <class T, int operands>
+struct RowEnd {
+  alignas(64) T packets[operands][Packet<T>::SizeAtCompileTime];
+  Index count = 0;  ///< of elements; 0 while the row's are enough
+};
+
+/// Copies `count` elements from each of n places to a packet, and lets each point there.
+template <class T>
+void take_ends(const T** from, int n, Index at, Index count, T* packets);
+/// to (+)= the first `count` elements of a packet.
+template <class T>
+void give_end(T* to, const T* packet, Index count, Adjoint adjoint);
+
 template <class Kernel, class T>
 void forward_tile(const Tile& tile) {
   static_assert(Kernel::inputs <= most_inputs,
@@ -256,16 +271,27 @@ void forward_tile(const Tile& tile) {
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
+  constexpr Index width = P::SizeAtCompileTime;
   const Splats<Kernel, T> constants(tile.constants);
   for (Index row = 0; row < tile.rows; ++row) {
     const T* from[n];
     for (int k = 0; k < n; ++k) from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
-    T* y = static_cast<T*>(tile.y) + row * tile.y_stride;
-    for (Index at = 0; at < tile.columns; at += P::SizeAtCompileTime) {
+    T *y = static_cast<T*>(tile.y) + row * tile.y_stride, *y_end = nullptr;
+    RowEnd<T, n + 1> rest;
+    for (Index at = 0, end = tile.columns; at < end; at += width) {
+      if (end - at < width) {
+        rest.count = end - at;
+        take_ends(from, n, at, rest.count, rest.packets[0]);
+        y_end = y + at;
+        y = rest.packets[n];
+        at = 0;
+        end = rest.count;
+      }
       P x[n];
       for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
       Eigen::Map<P>(y + at) = Evaluated(x, constants.values).y;
     }
+    if (rest.count > 0) give_end(y_end, rest.packets[n], rest.count, Adjoint::write);
   }
 }
 
@@ -274,29 +300,43 @@ void backward_tile(const Tile& tile) {
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
+  constexpr Index width = P::SizeAtCompileTime;
   const Splats<Kernel, T> constants(tile.constants);
   for (Index row = 0; row < tile.rows; ++row) {
-    const T* from[n];
-    T* to[n];
+    const T* from[n + 1];  // the inputs, then dy
+    T *to[n], *ends[n] = {};
     for (int k = 0; k < n; ++k) {
       from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
       to[k] = static_cast<T*>(tile.dx[k]) + row * tile.dx_row_stride[k];
     }
-    const T* dy = static_cast<const T*>(tile.dy) + row * tile.y_stride;
-    for (Index at = 0; at < tile.columns; at += P::SizeAtCompileTime) {
+    from[n] = static_cast<const T*>(tile.dy) + row * tile.y_stride;
+    RowEnd<T, 2 * n + 1> rest;
+    for (Index at = 0, end = tile.columns; at < end; at += width) {
+      if (end - at < width) {
+        rest.count = end - at;
+        take_ends(from, n + 1, at, rest.count, rest.packets[0]);
+        for (int k = 0; k < n; ++k) {
+          ends[k] = to[k] + at;
+          to[k] = rest.packets[n + 1 + k];
+        }
+        at = 0;
+        end = rest.count;
+      }
       P x[n], dx[n];
       for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
-      const P g = Eigen::Map<const P>(dy + at);
+      const P g = Eigen::Map<const P>(from[n] + at);
       Evaluated(x, constants.values).reverse(g, dx);
       if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
       for (int k = 0; k < n; ++k) {
         Eigen::Map<P> d(to[k] + at);
-        if (tile.adjoint[k] == Adjoint::write)
+        if (rest.count > 0 || tile.adjoint[k] == Adjoint::write)
           d = dx[k];
         else if (tile.adjoint[k] == Adjoint::add)
           d += dx[k];
       }
     }
+    if (rest.count > 0)
+      for (int k = 0; k < n; ++k) give_end(ends[k], to[k], rest.count, tile.adjoint[k]);
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// Rectangles of any strides and any width, for kernels that know only whole packets of neighbours.
+// Rectangles of any strides, for kernels that know only rows of neighbours.
 
 #include <autograd/statement.h>
 
@@ -13,8 +13,8 @@ struct StridedTile : Tile {
   bool unit_columns;  ///< all of these are 1
 };
 
-/// Runs the kernel, for elements of this type. What it cannot walk itself, columns that are no neighbours and those
-/// that fill no packet, is copied to where it can, and its results are copied back.
+/// Runs the kernel, for elements of this type. Operands whose columns are no neighbours are copied to where they are,
+/// and their gradients back.
 void run_kernel(TileKernel& kernel, DType dtype, const StridedTile& tile);
 
 }  // namespace unroll::detail
