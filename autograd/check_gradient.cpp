@@ -62,7 +62,9 @@ class Checked {
     return sum;
   }
   /// What rounding alone may make of a slope.
-  double noise() const { return 8 * std::numeric_limits<double>::epsilon() * std::max(1.0, magnitude_) / options_.step; }
+  double noise() const {
+    return 8 * std::numeric_limits<double>::epsilon() * std::max(1.0, magnitude_) / options_.step;
+  }
 
   /// The slope of the value along `direction` (of elements `begin` to `end` of tensor k), by central differences;
   /// and on either side alone.

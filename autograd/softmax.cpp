@@ -46,8 +46,8 @@ void add_rows(Derivative<T>& d, OfRow of_row, Contribution contribution) {
     }
     const auto sum = detail::splat(static_cast<T>(of_row(of, by, columns)));
     detail::map_row(
-        to, target.fresh, columns,
-        [&](const Packet<T>& a, const Packet<T>& b) { return contribution(a, b, sum); }, of, by);
+        to, target.fresh, columns, [&](const Packet<T>& a, const Packet<T>& b) { return contribution(a, b, sum); }, of,
+        by);
   });
 }
 
