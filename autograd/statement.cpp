@@ -75,13 +75,15 @@ void for_each_tile(const Walk& walk, const Blocks& blocks, Index block, F&& f) {
 template <class T>
 void add_into(T* to, const Layout& layout, const T* from) {
   const Shape& shape = layout.shape;
-  for (Index i = 0; i < shape.count(); ++i) {
-    Index offset = 0, rest = i;
-    for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+  const int last = shape.rank() - 1;
+  const Index columns = shape.columns(), stride = last < 0 ? 1 : layout.stride(last);
+  for (Index row = 0; row < shape.rows(); ++row, from += columns) {
+    Index offset = 0, rest = row;
+    for (int axis = last - 1; axis >= 0; --axis) {
       offset += rest % shape[axis] * layout.stride(axis);
       rest /= shape[axis];
     }
-    to[offset] += from[i];
+    for (Index i = 0; i < columns; ++i) to[offset + i * stride] += from[i];
   }
 }
 

@@ -17,7 +17,8 @@ namespace topic {
 inline const std::string limits = "limits", inference = "inference", sweep = "forward+backward",
                          sweep_dx = "forward+backward+dx", training = "training step", streaming = "streaming",
                          nodes = "nodes", statement = "statement", own_cell = "own cell", memory = "memory",
-                         checkpoint = "checkpoint", checkpoint_memory = "checkpoint memory", bandwidth = "bandwidth";
+                         checkpoint = "checkpoint", checkpoint_memory = "checkpoint memory", lengths = "lengths",
+                         bandwidth = "bandwidth";
 }  // namespace topic
 
 struct Sizes {

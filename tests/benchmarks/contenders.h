@@ -25,6 +25,9 @@ Contenders eigen_statement(const Case& c);
 /// Forward and backward of a long sequence's final state, with a checkpoint every sqrt(steps) steps ("unroll") and
 /// without ("plain"); and the bytes that their tapes hold then.
 Contenders unroll_checkpoint(const ProblemPtr& problem);
+/// Forward and backward of sequences whose lengths are spread evenly from 1 to the steps ("unroll"), and of as many
+/// that all have the steps ("full").
+Contenders unroll_lengths(const ProblemPtr& problem);
 std::map<std::string, double> unroll_checkpoint_bytes(const ProblemPtr& problem);
 
 /// One step of Adam over `hidden` parameters.

@@ -40,6 +40,7 @@ Grid grid(const std::string& topic, bool quick) {
   if (topic == topic::memory) return {layers, {{32, 64, 512, 512, 2}}, {1}};
   if (topic == topic::checkpoint || topic == topic::checkpoint_memory)
     return {{"lstm"}, {quick ? Sizes{1, 10'000, 16, 64, 1} : Sizes{8, 10'000, 32, 256, 1}}, {1}};
+  if (topic == topic::lengths) return {{"lstm"}, {{32, 64, 256, 256, 1}}};
   if (topic == topic::bandwidth) return {{"adam"}, {{1, 1, 1, 10'000'000, 1}}};
   return {{"gemm", "triad"}, {{}}};
 }
@@ -59,6 +60,7 @@ Contenders contenders(const Case& c) {
   const auto problem = std::make_shared<Problem>(c);
   if (c.topic == topic::own_cell) return unroll_recurrent(problem);
   if (c.topic == topic::checkpoint) return unroll_checkpoint(problem);
+  if (c.topic == topic::lengths) return unroll_lengths(problem);
   return join(unroll_recurrent(problem), onednn_recurrent(problem), libtorch_recurrent(problem),
               eigen_recurrent(problem));
 }
@@ -102,9 +104,9 @@ std::vector<Row> limit_rows(const Case& c) {
 
 const std::vector<std::string>& all_topics() {
   static const std::vector<std::string> topics = {
-      topic::limits,   topic::inference, topic::sweep,    topic::sweep_dx, topic::training,   topic::streaming,
-      topic::nodes,    topic::statement, topic::own_cell, topic::memory,   topic::checkpoint, topic::checkpoint_memory,
-      topic::bandwidth};
+      topic::limits,  topic::inference, topic::sweep,    topic::sweep_dx, topic::training,   topic::streaming,
+      topic::nodes,   topic::statement, topic::own_cell, topic::memory,   topic::checkpoint, topic::checkpoint_memory,
+      topic::lengths, topic::bandwidth};
   return topics;
 }
 

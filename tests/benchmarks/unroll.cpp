@@ -172,6 +172,32 @@ Contenders unroll_checkpoint(const ProblemPtr& problem) {
   return contenders;
 }
 
+Contenders unroll_lengths(const ProblemPtr& problem) {
+  struct Ragged {
+    ProblemPtr problem;
+    std::vector<Index> lengths;
+    Generator rng{1};
+    LSTM lstm;
+    Tape tape;
+    Ragged(const ProblemPtr& p, bool ragged) : problem(p), lstm(p->task.sizes.input, p->task.sizes.hidden, rng) {
+      const Sizes& s = p->task.sizes;
+      for (Index n = 0; ragged && n < s.batch; ++n)  // in no order
+        lengths.push_back(1 + (n * 7 % s.batch) * (s.steps - 1) / std::max<Index>(s.batch - 1, 1));
+    }
+    void run() {
+      tape.clear();
+      tape.backward(lstm(tape.constant(problem->x), {}, lengths).y, problem->dy);
+      for (Parameter* parameter : lstm.parameters()) parameter->use_up_grad();
+    }
+  };
+  Contenders contenders;
+  for (bool ragged : {true, false}) {
+    auto run = std::make_shared<Ragged>(problem, ragged);
+    contenders.push_back({ragged ? "unroll" : "full", [run] { run->run(); }, {}});
+  }
+  return contenders;
+}
+
 std::map<std::string, double> unroll_checkpoint_bytes(const ProblemPtr& problem) {
   std::map<std::string, double> bytes;
   for (const auto& [name, every] : {std::pair{"unroll", root(problem->task.sizes.steps)}, {"plain", Index{0}}}) {

@@ -55,7 +55,7 @@ void for_each_kind(F f) {
 template <class Options, class F>
 void for_each_shape(Options options, F f) {
   for (Bidirectional bidirectional : {Bidirectional::no, Bidirectional::concatenated, Bidirectional::summed})
-    for (Index layers : {1, 2})
+    for (Index layers : {1, 3})
       for (bool residual : {false, true}) {
         if (residual && layers == 1) continue;
         options.layers = layers;
@@ -138,9 +138,6 @@ void check_against_plain(Layer& layer, Plain& plain, const PlainOptions& options
   }
 }
 
-template <class Layer>
-auto options_of(const Layer&) -> typename Layer::Options;
-
 }  // namespace
 
 TEST_CASE("every form of a cell, shape of a layer and choice of lengths: plain loops over each sequence alone") {
@@ -171,14 +168,14 @@ Var everything(Tape& tape, const Var& y, const FinalState& state) {
 
 }  // namespace
 
-TEST_CASE("every form of a cell, in both directions and with lengths: the gradient of two layers") {
+TEST_CASE("every form of a cell, in both directions and with lengths: the gradient of several layers") {
   for_each_kind([]<class Layer, class Plain>(Kind<Layer, Plain> kind) {
     CAPTURE(kind.name);
     if (kind.name == "relu") return;  // with a kink; its derivative is relu's own
     for (bool ragged : {false, true}) {
       CAPTURE(ragged);
       auto options = kind.options;
-      options.layers = 2;
+      options.layers = ragged ? 3 : 2;
       options.bidirectional = ragged ? Bidirectional::concatenated : Bidirectional::summed;
       options.batch_first = ragged;
       options.learned_state = !ragged;
@@ -226,6 +223,26 @@ TEST_CASE_TEMPLATE("padding counts for nothing: not its values, and no gradient 
     const auto zeros = run(0), not_numbers = run(std::numeric_limits<double>::quiet_NaN());
     for (std::size_t k = 0; k < zeros.size(); ++k) CHECK(same_bits(zeros[k], not_numbers[k]));
   }
+}
+
+TEST_CASE_TEMPLATE("a batch of none, and of one sequence of none or one step", Layer, RNN, LSTM, GRU) {
+  Generator rng(1);
+  Layer layer(D, H, rng, {.layers = 2, .bidirectional = Bidirectional::concatenated});
+  randomise(layer);
+  for (Index sequences : {0, 1})
+    for (Index length : {0, 1}) {
+      CAPTURE(sequences);
+      CAPTURE(length);
+      Tape tape;
+      Var x = tape.variable(random_tensor({3, sequences, D}, 7));
+      layer.zero_grad();
+      auto [y, state] = layer(x, {}, std::vector<Index>(static_cast<std::size_t>(sequences), length));
+      CHECK(y.shape() == Shape{3, sequences, 2 * H});
+      CHECK(state.values.front().shape() == Shape{sequences, H});
+      tape.backward(everything(tape, y, state) + sum(x));  // y alone may depend on nothing
+      CHECK(x.grad().shape() == x.shape());
+      for (double value : layer.cells()[0].W_hh.grad().to_vector()) CHECK(value == 0);  // no step has a past
+    }
 }
 
 TEST_CASE_TEMPLATE("gradients of a ragged batch are the sums of those of its sequences", Layer, RNN, LSTM, GRU) {
