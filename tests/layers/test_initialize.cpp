@@ -221,25 +221,25 @@ TEST_CASE("a block is filled alone, in a matrix and in a bias") {
   CHECK(same_bits(b, Tensor({8}, {0, 0, 1, 1, 0, 0, 0, 0})));
   initialize::constant(initialize::block(W, 2, 3), 2);
   CHECK(same_bits(W, Tensor({2, 6}, {0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 2, 2})));
-  initialize::constant(Target(W).columns(1, 4).columns(1, 2), 3);  // counted from the part's own first
+  initialize::constant(initialize::Target(W).columns(1, 4).columns(1, 2), 3);  // counted from the part's own first
   CHECK(same_bits(W, Tensor({2, 6}, {0, 0, 3, 0, 2, 2, 0, 0, 3, 0, 2, 2})));
   initialize::constant(initialize::block(x, 0, 4), 1);
   CHECK(same_bits(x, Tensor({2, 2, 4}, {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0})));
 }
 
 TEST_CASE("the same seed gives the same bits; both types the same numbers; another seed others") {
-  using Fill = std::function<void(const Target&, Generator&)>;
+  using Fill = std::function<void(const initialize::Target&, Generator&)>;
   const std::vector<Fill> all = {
-      [](const Target& t, Generator& g) { initialize::uniform(t, g, -1, 2); },
-      [](const Target& t, Generator& g) { initialize::normal(t, g); },
-      [](const Target& t, Generator& g) { initialize::truncated_normal(t, g); },
-      [](const Target& t, Generator& g) { initialize::xavier_uniform(t, g); },
-      [](const Target& t, Generator& g) { initialize::xavier_normal(t, g, {.blocks = 2}); },
-      [](const Target& t, Generator& g) { initialize::kaiming_uniform(t, g); },
-      [](const Target& t, Generator& g) { initialize::kaiming_normal(t, g); },
-      [](const Target& t, Generator& g) { initialize::lecun_uniform(t, g); },
-      [](const Target& t, Generator& g) { initialize::lecun_normal(t, g); },
-      [](const Target& t, Generator& g) { initialize::orthogonal(t, g, {.blocks = 2}); },
+      [](const initialize::Target& t, Generator& g) { initialize::uniform(t, g, -1, 2); },
+      [](const initialize::Target& t, Generator& g) { initialize::normal(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::truncated_normal(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::xavier_uniform(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::xavier_normal(t, g, {.blocks = 2}); },
+      [](const initialize::Target& t, Generator& g) { initialize::kaiming_uniform(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::kaiming_normal(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::lecun_uniform(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::lecun_normal(t, g); },
+      [](const initialize::Target& t, Generator& g) { initialize::orthogonal(t, g, {.blocks = 2}); },
   };
   for (std::size_t i = 0; i < all.size(); ++i) {
     CAPTURE(i);
@@ -260,7 +260,7 @@ TEST_CASE("the same seed gives the same bits; both types the same numbers; anoth
 
 TEST_CASE("filling a parameter counts as a change, which tapes with a copy of it see") {
   Parameter W({3, 2});
-  const Target target(W);
+  const initialize::Target target(W);
   const std::uint64_t before = W.version();
   initialize::constant(target, 2);
   CHECK(W.version() > before);
@@ -304,8 +304,8 @@ TEST_CASE("initialisers: bad input is one clear line with the parameter's name, 
   CHECK_ERROR(initialize::identity(W, {.gain = -1}), "initialize::identity", "-1");
   CHECK_ERROR(initialize::block(W, 2, 2), "head.weight has no block 2", "0 to 1");
   CHECK_ERROR(initialize::block(W, -1, 2), "no block -1");
-  CHECK_ERROR(Target(W).columns(3, 7), "head.weight is [4, 6]", "columns 3 to 6");
-  CHECK_ERROR(Target(W).assign(Tensor({4, 5})), "[4, 5]", "[4, 6]");
+  CHECK_ERROR(initialize::Target(W).columns(3, 7), "head.weight is [4, 6]", "columns 3 to 6");
+  CHECK_ERROR(initialize::Target(W).assign(Tensor({4, 5})), "[4, 5]", "[4, 6]");
   CHECK(same_bits(W.value(), Tensor::full({4, 6}, 7)));
   CHECK(rng == before);
 }
