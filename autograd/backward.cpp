@@ -174,6 +174,15 @@ std::byte* Graph::accumulator(NodeId id) {
   return grad_memory(node);
 }
 
+std::byte* Graph::row_accumulator(NodeId id, std::span<const std::int32_t> rows, Index without) {
+  Node& node = touch(id);
+  if (!node.is_parameter || node.state != GradState::none || dual_ || for_list_) return accumulator(id);
+  auto* parameter = static_cast<Parameter*>(const_cast<void*>(node.payload));
+  if (!parameter->sparse()) return accumulator(id);
+  node.grad = static_cast<std::byte*>(parameter->claim_grad_rows(rows, without).raw());
+  return node.grad;
+}
+
 /// Adds dL/dL = 1, or the seed, to the gradient of the output.
 void Graph::start_sweep(NodeId output, const TensorView* seed) {
   const Node& y = nodes_[output];

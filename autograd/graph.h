@@ -229,6 +229,9 @@ class Graph {
   GradTarget target(NodeId id);
   /// The same, always initialised: to be added to.
   std::byte* accumulator(NodeId id);
+  /// The same for an operation that adds to the given rows of the first axis (but `without`) alone: of a sparse
+  /// parameter, only these are touched.
+  std::byte* row_accumulator(NodeId id, std::span<const std::int32_t> rows, Index without);
   /// The kept gradient. Throws Error when there is none.
   TensorView grad(NodeId id, Source where) const;
   /// Gradient-time memory that is given back during the sweep.

@@ -57,6 +57,11 @@ struct Picks {
   Index skipped = -1;                         ///< an index that is passed over
 
   int last() const { return shape.rank() - 1; }
+  /// True when whole rows are chosen, by `rows`.
+  bool by_rows() const { return slices && axis == 0; }
+  std::span<const std::int32_t> rows(const std::int32_t* indices) const {
+    return {indices, static_cast<std::size_t>(shape[0])};
+  }
 
   /// Calls `f(picked, plain, n)`, the offsets of n neighbours each, for the choices in the given rows and columns: for
   /// any element of either tensor in the order of the indices.
@@ -148,9 +153,13 @@ Var pick(const char* name, const Parent& x, const Picks& picks, const Shape& sha
                     [to = y.data(), from = values.data()](Index i, Index j, Index n) { copy(to + j, from + i, n); });
       },
       [backward, chosen = kept(graph, indices)]<class T>(Derivative<T>& d) {
-        T* dx = d.dx(0).data();
+        Graph& graph = d.graph();
+        std::byte* memory = backward.by_rows()
+                                ? graph.row_accumulator(d.input(0), backward.rows(chosen), backward.skipped)
+                                : graph.accumulator(d.input(0));
+        T* dx = reinterpret_cast<T*>(memory);
         const T* dy = d.dy().data();
-        backward.visit(d.graph(), chosen, true, [=](Index i, Index j, Index n) { add(dx + i, dy + j, n); });
+        backward.visit(graph, chosen, true, [=](Index i, Index j, Index n) { add(dx + i, dy + j, n); });
       },
       where);
 }

@@ -2,7 +2,9 @@
 
 #include <autograd/tensor.h>
 
+#include <span>
 #include <string>
+#include <vector>
 
 namespace unroll {
 
@@ -49,14 +51,28 @@ class Parameter {
   bool trainable() const { return trainable_; }
   void set_trainable(bool trainable) { trainable_ = trainable; }
 
+  /// A sparse parameter is a table [rows, ...] of which a step uses few rows, such as an embedding's. Its gradient is
+  /// still a tensor of its shape, but only the rows that a backward has reached are cleared, clipped and stepped: an
+  /// optimizer leaves the averages and the weight decay of the others as they are until their turn comes ("lazy", as in
+  /// PyTorch's SparseAdam). Only lookups along the first axis (`embedding`, `index_select`) know their rows; any
+  /// other use makes the step one over all of them.
+  void set_sparse(bool sparse);
+  bool sparse() const { return sparse_; }
+  /// The rows that the gradients since the last step have reached, each once, where they are all that can differ from
+  /// zero; null when the whole gradient counts.
+  const std::vector<Index>* grad_rows() const { return sparse_ && !whole_ ? &rows_ : nullptr; }
+
   /// Converts value and gradient to another type. Not while a tape that has used it is still to be swept.
   void to(DType dtype);
 
   /// For the tape: memory for the gradient, and whether what is in it counts.
   Tensor& claim_grad(bool& fresh);
+  /// The same of a sparse parameter, for a sum into the given rows (but `without`) alone: what is there is valid.
+  Tensor& claim_grad_rows(std::span<const std::int32_t> rows, Index without);
 
  private:
   Tensor& allocated_grad();
+  void clear_rows();
 
   std::string name_;
   Tensor value_;
@@ -64,6 +80,11 @@ class Parameter {
   std::uint64_t version_ = 0;
   bool has_grad_ = false;
   bool trainable_ = true;
+  bool sparse_ = false;
+  // Of a sparse parameter: the gradient is zero outside rows_, unless it is whole_.
+  bool whole_ = true;
+  std::vector<Index> rows_;
+  std::vector<bool> in_rows_;
 };
 
 }  // namespace unroll

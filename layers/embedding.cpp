@@ -23,6 +23,7 @@ Embedding::Embedding(Index tokens, Index size, Generator& rng, Options options)
     const Index row = *padding_ < 0 ? *padding_ + tokens : *padding_;
     W.value().matrix<float>().row(row).setZero();
   }
+  W.set_sparse(options.sparse);
   add("weight", W);
 }
 

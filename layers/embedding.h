@@ -17,6 +17,9 @@ class Embedding : public Module {
     /// The id that fills up short sequences, in [-V, V), negative ones counting from the end. Its row gets no gradient
     /// from this layer, so that it stays what it is. (A layer that shares W may give it one.)
     std::optional<Index> padding = {};
+    /// A step then costs the rows that were used instead of all V: see Parameter::set_sparse, also for what that means
+    /// for an optimizer's averages.
+    bool sparse = false;
   };
   /// Throws Error unless both sizes are at least 1 and the padding is in range.
   Embedding(Index tokens, Index size, Generator& rng, Options options);

@@ -1,36 +1,58 @@
 #include <optim/adam.h>
 
-#include <optim/elementwise_update.h>
-
 #include <cmath>
 
-namespace unroll {
+namespace unroll::detail {
 
-Adam::Adam(std::vector<Parameter*> parameters, Options options)
-    : Optimizer(std::move(parameters), options.rate, {"m", "v"}), options_(options) {
-  for (double beta : {options.beta1, options.beta2})
-    if (!(beta >= 0 && beta < 1)) fail("Adam: beta is {}; it must be in [0, 1)", beta);
-  if (!(options.epsilon >= 0 && std::isfinite(options.epsilon)))
-    fail("Adam: epsilon is {}; it must be at least 0", options.epsilon);
-  if (!(options.weight_decay >= 0 && std::isfinite(options.weight_decay)))
-    fail("Adam: weight_decay is {}; it must be at least 0", options.weight_decay);
+template <class Options>
+void AdamRule<Options>::check_options(const Options& options) const {
+  this->check("beta1", options.beta1, 0, 1);
+  this->check("beta2", options.beta2, 0, 1);
+  this->check("epsilon", options.epsilon, 0);
+  this->check("weight_decay", options.weight_decay, 0);
 }
 
-void Adam::update(Parameter& parameter, std::vector<Tensor>& averages) {
-  const auto t = static_cast<double>(steps());
-  const double beta1 = options_.beta1, beta2 = options_.beta2, epsilon = options_.epsilon;
-  const double decay = options_.weight_decay;
-  const double step = rate() / (1 - std::pow(beta1, t));
-  const double correction = 1 / std::sqrt(1 - std::pow(beta2, t));
-  detail::update_elementwise(
-      [=]<class A>(A theta, A gradient, A m, A v) {
-        using T = typename A::Scalar;
-        auto g = gradient + T(decay) * theta;
-        m = T(beta1) * m + T(1 - beta1) * g;
-        v = T(beta2) * v + T(1 - beta2) * g.square();
-        theta -= T(step) * m / (v.sqrt() * T(correction) + T(epsilon));
+template <class Options>
+std::vector<Optimizer::Average> AdamRule<Options>::averages(const Options& options) const {
+  if (options.amsgrad) return {{"m"}, {"v"}, {"v_max"}};
+  return {{"m"}, {"v"}};
+}
+
+template <class Options>
+void AdamRule<Options>::update(Optimizer::Update& u, const Options& o) {
+  constexpr bool decoupled = std::is_same_v<Options, AdamWOptions>;
+  const double decay = decoupled ? 0 : o.weight_decay, kept = decoupled ? 1 - u.rate * o.weight_decay : 1;
+  const double step = u.rate / (1 - std::pow(o.beta1, u.t));
+  const double correction = 1 / std::sqrt(1 - std::pow(o.beta2, u.t));
+  auto average = [&]<class A>(A theta, A gradient, A m, A v) {
+    using T = typename A::Scalar;
+    auto g = gradient + T(decay) * theta;
+    m = T(o.beta1) * m + T(1 - o.beta1) * g;
+    v = T(o.beta2) * v + T(1 - o.beta2) * g.square();
+  };
+  auto move = [&]<class A>(A theta, A m, A v) {
+    using T = typename A::Scalar;
+    theta = T(kept) * theta - T(step) * m / (v.sqrt() * T(correction) + T(o.epsilon));
+  };
+  if (!o.amsgrad) {
+    u.elementwise(
+        [&]<class A>(A theta, A gradient, A m, A v) {
+          average(theta, gradient, m, v);
+          move(theta, m, v);
+        },
+        u.averages[0], u.averages[1]);
+    return;
+  }
+  u.elementwise(
+      [&]<class A>(A theta, A gradient, A m, A v, A v_max) {
+        average(theta, gradient, m, v);
+        v_max = v_max.max(v);
+        move(theta, m, v_max);
       },
-      parameter.value(), parameter.grad(), averages[0], averages[1]);
+      u.averages[0], u.averages[1], u.averages[2]);
 }
 
-}  // namespace unroll
+template class AdamRule<AdamOptions>;
+template class AdamRule<AdamWOptions>;
+
+}  // namespace unroll::detail

@@ -1,86 +1,165 @@
 #include <optim/optimizer.h>
 
+#include <autograd/file.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>
 
 namespace unroll {
 
-Optimizer::Optimizer(std::vector<Parameter*> parameters, double rate, std::vector<std::string> averages)
-    : averages_(std::move(averages)) {
-  set_rate(rate);
+void Optimizer::check(const char* option, double value, double low, double high) const {
+  if (value >= low && value < high) return;
+  if (std::isinf(high)) fail("{}: {} is {}; it must be at least {}, and finite", kind_, option, value, low);
+  fail("{}: {} is {}; it must be in [{}, {})", kind_, option, value, low, high);
+}
+
+const Optimizer::Group& Optimizer::at(std::size_t group) const {
+  if (group >= groups_.size()) fail("{}: there is no group {}; it has {}", kind_, group, groups_.size());
+  return groups_[group];
+}
+
+void Optimizer::add_group(const std::vector<Parameter*>& parameters, double rate,
+                          const std::vector<Average>& averages) {
+  check("rate", rate, 0);
   std::set<std::string> names;
+  for (const Slot& slot : slots_) names.insert(slot.parameter->name());
+  Group group{{}, rate, averages};
+  std::set<const Parameter*> listed;
   for (Parameter* parameter : parameters) {
-    if (std::ranges::find(parameters_, parameter) != parameters_.end()) continue;
+    if (std::ranges::find(parameters_, parameter) != parameters_.end())
+      fail("{}: \"{}\" is in another group already", kind_, parameter->name());
+    if (!listed.insert(parameter).second) continue;
     if (!names.insert(parameter->name()).second)
-      fail("Optimizer: two parameters are named \"{}\"; give each a name of its own", parameter->name());
-    parameters_.push_back(parameter);
-    slots_.push_back({parameter, {}});
+      fail("{}: two parameters are named \"{}\"; give each a name of its own", kind_, parameter->name());
+    group.parameters.push_back(parameter);
   }
+  for (Parameter* parameter : group.parameters) {
+    parameters_.push_back(parameter);
+    slots_.push_back({parameter, groups_.size()});
+  }
+  groups_.push_back(std::move(group));
 }
 
-void Optimizer::set_rate(double rate) {
-  if (!(std::isfinite(rate) && rate >= 0)) fail("Optimizer: the learning rate is {}; it must be at least 0", rate);
-  rate_ = rate;
+void Optimizer::set_base_rate(double rate, std::size_t group) {
+  at(group);
+  check("rate", rate, 0);
+  groups_[group].rate = rate;
 }
 
-void Optimizer::prepare(Slot& slot) {
+void Optimizer::set_rate_factor(double factor) {
+  check("rate factor", factor, 0);
+  rate_factor_ = factor;
+}
+
+/// Gives a parameter that is stepped for the first time its averages, and converts those of one that was converted.
+void Optimizer::prepare(Slot& slot) const {
   const Parameter& parameter = *slot.parameter;
-  slot.averages.resize(averages_.size());
-  for (Tensor& average : slot.averages)
-    if (average.shape() != parameter.shape() || average.dtype() != parameter.dtype())
-      average = Tensor(parameter.shape(), parameter.dtype());
+  const std::vector<Average>& wanted = groups_[slot.group].averages;
+  for (std::size_t i = slot.averages.size(); i < wanted.size(); ++i)
+    slot.averages.push_back(wanted[i].number ? Tensor::scalar(wanted[i].start, float64)
+                                             : Tensor::full(parameter.shape(), wanted[i].start, parameter.dtype()));
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (!wanted[i].number && slot.averages[i].dtype() != parameter.dtype())
+      slot.averages[i] = slot.averages[i].to(parameter.dtype());
 }
 
 void Optimizer::step() {
-  ++steps_;
   for (Slot& slot : slots_) {
-    if (!slot.parameter->has_grad() || !slot.parameter->trainable()) continue;
+    Parameter& parameter = *slot.parameter;
+    if (!parameter.has_grad() || !parameter.trainable()) continue;
     prepare(slot);
-    update(*slot.parameter, slot.averages);
-    slot.parameter->use_up_grad();
+    ++slot.steps;
+    Update one{parameter.value(),    parameter.grad(), slot.averages, rate(slot.group), static_cast<double>(slot.steps),
+               parameter.grad_rows()};
+    apply(one, slot.group);
+    parameter.use_up_grad();
   }
+  ++steps_;
 }
 
 std::map<std::string, Tensor> Optimizer::state_dict() const {
   std::map<std::string, Tensor> state;
   state["step"] = Tensor::scalar(static_cast<double>(steps_), float64);
-  state["rate"] = Tensor::scalar(rate_, float64);
-  for (const Slot& slot : slots_)
+  state["rate_factor"] = Tensor::scalar(rate_factor_, float64);
+  Tensor rates({static_cast<Index>(groups_.size())}, float64);
+  for (std::size_t i = 0; i < groups_.size(); ++i) rates.data<double>()[i] = groups_[i].rate;
+  state["rates"] = std::move(rates);
+  for (const Slot& slot : slots_) {
+    const std::string& name = slot.parameter->name();
+    state[name + ".step"] = Tensor::scalar(static_cast<double>(slot.steps), float64);
     for (std::size_t i = 0; i < slot.averages.size(); ++i)
-      state[slot.parameter->name() + "." + averages_[i]] = slot.averages[i];
+      state[name + "." + groups_[slot.group].averages[i].name] = slot.averages[i];
+  }
   return state;
 }
 
-void Optimizer::load_state_dict(const std::map<std::string, Tensor>& state) {
-  std::size_t used = 2;
-  for (const char* name : {"step", "rate"})
-    if (auto found = state.find(name); found == state.end() || found->second.size() != 1)
-      fail("Optimizer: the saved state has no \"{}\"; it is not an optimizer's", name);
-  std::vector<Slot> loaded = slots_;
-  for (Slot& slot : loaded) {
-    slot.averages.clear();
-    for (const std::string& average : averages_) {
-      std::string name = slot.parameter->name() + "." + average;
-      auto found = state.find(name);
-      if (found == state.end()) break;  // a parameter that no gradient had reached
-      if (found->second.shape() != slot.parameter->shape())
-        fail("Optimizer: the saved \"{}\" is {} and the parameter {}; it is of another model", name,
-             found->second.shape(), slot.parameter->shape());
-      slot.averages.push_back(found->second.to(slot.parameter->dtype()));
-      ++used;
-    }
-    if (!slot.averages.empty() && slot.averages.size() != averages_.size())
-      fail("Optimizer: the saved state of \"{}\" is incomplete; it is of another optimizer", slot.parameter->name());
+namespace {
+
+using State = std::map<std::string, Tensor>;
+
+/// The entry of a name, when it has the shape.
+const Tensor* find(const State& state, const std::string& name, const Shape& shape, std::vector<std::string>& faults) {
+  const auto found = state.find(name);
+  if (found == state.end()) {
+    faults.push_back(fmt::format("{} is missing", name));
+    return nullptr;
   }
-  double step = state.at("step").item(), rate = state.at("rate").item();
-  if (!(step >= 0 && step < 0x1p53 && step == std::floor(step)))
-    fail("Optimizer: the saved step count is {}; the state is damaged", step);
-  if (used != state.size())
-    fail("Optimizer: the saved state has {} entries that this optimizer does not; it is of another",
-         state.size() - used);
-  set_rate(rate);
-  steps_ = static_cast<Index>(step);
+  if (found->second.shape() == shape) return &found->second;
+  faults.push_back(fmt::format("{} is {} instead of {}", name, found->second.shape(), shape));
+  return nullptr;
+}
+
+Index find_count(const State& state, const std::string& name, std::vector<std::string>& faults) {
+  const Tensor* tensor = find(state, name, {}, faults);
+  if (tensor == nullptr) return 0;
+  const double count = tensor->item();
+  if (count >= 0 && count < 0x1p53 && count == std::floor(count)) return static_cast<Index>(count);
+  faults.push_back(fmt::format("{} is {}, not a count", name, count));
+  return 0;
+}
+
+bool is_rate(double value) { return value >= 0 && std::isfinite(value); }
+
+}  // namespace
+
+Optimizer::Slot Optimizer::load_slot(const Slot& slot, const State& state, std::vector<std::string>& faults) const {
+  const Parameter& parameter = *slot.parameter;
+  Slot loaded{slot.parameter, slot.group, find_count(state, parameter.name() + ".step", faults)};
+  if (loaded.steps == 0) return loaded;  // no gradient had reached it
+  for (const Average& average : groups_[slot.group].averages) {
+    const Shape shape = average.number ? Shape{} : parameter.shape();
+    const DType dtype = average.number ? float64 : parameter.dtype();
+    const Tensor* tensor = find(state, parameter.name() + "." + average.name, shape, faults);
+    if (tensor != nullptr) loaded.averages.push_back(tensor->to(dtype));
+  }
+  return loaded;
+}
+
+void Optimizer::load_state_dict(const State& state) {
+  std::vector<std::string> faults;
+  const Index steps = find_count(state, "step", faults);
+  const Tensor* factor = find(state, "rate_factor", {}, faults);
+  const Tensor* rates = find(state, "rates", {static_cast<Index>(groups_.size())}, faults);
+  if (factor != nullptr && !is_rate(factor->item())) faults.push_back("rate_factor is not a rate");
+  if (rates != nullptr && !std::ranges::all_of(rates->to_vector(), is_rate)) faults.push_back("rates are not rates");
+  std::set<std::string> expected = {"step", "rate_factor", "rates"};
+  std::vector<Slot> loaded;
+  for (const Slot& slot : slots_) {
+    loaded.push_back(load_slot(slot, state, faults));
+    const std::string& name = slot.parameter->name();
+    expected.insert(name + ".step");
+    if (loaded.back().steps > 0)
+      for (const Average& average : groups_[slot.group].averages) expected.insert(name + "." + average.name);
+  }
+  for (const auto& [name, tensor] : state)
+    if (!expected.contains(name)) faults.push_back(fmt::format("{} is unexpected", detail::in_quotes(name, 200)));
+  if (!faults.empty()) fail("{}: the saved state is of another optimizer or model: {}", kind_, fmt::join(faults, "; "));
+
+  steps_ = steps;
+  rate_factor_ = factor->item();
+  const std::vector<double> values = rates->to_vector();
+  for (std::size_t i = 0; i < groups_.size(); ++i) groups_[i].rate = values[i];
   slots_ = std::move(loaded);
 }
 

@@ -1,40 +1,40 @@
 #include <optim/sgd.h>
 
-#include <optim/elementwise_update.h>
-
-#include <cmath>
-
 namespace unroll {
 
-SGD::SGD(std::vector<Parameter*> parameters, Options options)
-    : Optimizer(std::move(parameters), options.rate,
-                options.momentum > 0 ? std::vector<std::string>{"velocity"} : std::vector<std::string>{}),
-      options_(options) {
-  if (!(options.momentum >= 0 && options.momentum < 1))
-    fail("SGD: momentum is {}; it must be in [0, 1)", options.momentum);
-  if (!(options.weight_decay >= 0 && std::isfinite(options.weight_decay)))
-    fail("SGD: weight_decay is {}; it must be at least 0", options.weight_decay);
+void SGD::check_options(const Options& options) const {
+  check("momentum", options.momentum, 0, 1);
+  check("dampening", options.dampening, 0, 1);
+  check("weight_decay", options.weight_decay, 0);
+  if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+    fail("SGD: Nesterov's momentum needs a momentum above 0 and no dampening; these are {} and {}", options.momentum,
+         options.dampening);
 }
 
-// v starts at zero, so the first step's v = momentum * 0 + g = g is PyTorch's.
-void SGD::update(Parameter& parameter, std::vector<Tensor>& averages) {
-  const double decay = options_.weight_decay, momentum = options_.momentum, rate = this->rate();
-  if (momentum == 0) {
-    detail::update_elementwise(
-        [=]<class A>(A theta, A g) {
-          using T = typename A::Scalar;
-          theta -= T(rate) * (g + T(decay) * theta);
-        },
-        parameter.value(), parameter.grad());
+std::vector<Optimizer::Average> SGD::averages(const Options& options) const {
+  if (options.momentum == 0) return {};
+  return {{"velocity"}};
+}
+
+void SGD::update(Update& u, const Options& o) {
+  if (o.momentum == 0) {
+    u.elementwise([&]<class A>(A theta, A gradient) {
+      using T = typename A::Scalar;
+      theta -= T(u.rate) * (gradient + T(o.weight_decay) * theta);
+    });
     return;
   }
-  detail::update_elementwise(
-      [=]<class A>(A theta, A g, A v) {
+  const double fresh = u.t == 1 ? 1 : 1 - o.dampening;  // v starts at 0
+  // What v and g add to the direction.
+  const double of_v = o.nesterov ? o.momentum : 1, of_g = o.nesterov ? 1 : 0;
+  u.elementwise(
+      [&]<class A>(A theta, A gradient, A v) {
         using T = typename A::Scalar;
-        v = T(momentum) * v + (g + T(decay) * theta);
-        theta -= T(rate) * v;
+        auto g = gradient + T(o.weight_decay) * theta;
+        v = T(o.momentum) * v + T(fresh) * g;
+        theta -= T(u.rate) * (T(of_v) * v + T(of_g) * g);
       },
-      parameter.value(), parameter.grad(), averages[0]);
+      u.averages[0]);
 }
 
 }  // namespace unroll

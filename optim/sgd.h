@@ -4,24 +4,34 @@
 
 namespace unroll {
 
-/// Stochastic gradient descent with momentum (Sutskever et al. 2013), in PyTorch's form:
+struct SGDOptions {
+  double rate = 0.01;       ///< at least 0
+  double momentum = 0;      ///< in [0, 1)
+  double dampening = 0;     ///< in [0, 1)
+  double weight_decay = 0;  ///< at least 0; added to the gradient
+  bool nesterov = false;    ///< needs a momentum, and no dampening
+};
+
+/// Stochastic gradient descent with momentum, in PyTorch's form:
 ///
 ///     g = gradient + weight_decay * theta
-///     v = momentum * v + g                  (v = g at a parameter's first step)
-///     theta = theta - rate * v
-class SGD : public Optimizer {
+///     v = momentum * v + (1 - dampening) * g    (v = g at a parameter's first step)
+///     d = g + momentum * v  with Nesterov's momentum, else  v
+///     theta = theta - rate * d
+///
+/// Source: Sutskever, Martens, Dahl and Hinton 2013, "On the importance of initialization and momentum in deep
+/// learning", equations 1 to 4, where the rate is inside v.
+class SGD : public GroupedOptimizer<SGDOptions> {
  public:
-  struct Options {
-    double rate = 0.01;       ///< at least 0
-    double momentum = 0;      ///< in [0, 1)
-    double weight_decay = 0;  ///< at least 0
-  };
   /// Throws Error on an option out of range.
-  SGD(std::vector<Parameter*> parameters, Options options);
+  explicit SGD(const std::vector<Parameter*>& parameters, Options options = {}) : GroupedOptimizer("SGD") {
+    add_group(parameters, options);
+  }
 
  private:
-  void update(Parameter& parameter, std::vector<Tensor>& averages) override;
-  Options options_;
+  void check_options(const Options& options) const override;
+  std::vector<Average> averages(const Options& options) const override;
+  void update(Update& update, const Options& options) override;
 };
 
 }  // namespace unroll
