@@ -143,6 +143,57 @@ TEST_CASE_TEMPLATE("a training step after the first makes no heap allocation", L
   }
 }
 
+TEST_CASE_TEMPLATE("streaming, one step at a time: no heap allocation, constant memory", Layer, RNN, LSTM, GRU) {
+  constexpr Index steps = 300, inputs = 5;
+  Generator rng(1);
+  Layer layer(inputs, 24, rng, {.layers = 2});
+  Tensor x({steps, 1, inputs});
+  rng.fill_uniform(x, -1, 1);
+  Tape whole = Tape::inference();
+  const Tensor expected(layer(whole.constant(x)).y.value());
+
+  Tape tape = Tape::inference();
+  RecurrentState state;
+  Tensor now({1, 1, inputs}), y({1, 1, 24});
+  std::size_t held = 0;
+  double worst = 0;
+  for (Index t = 0; t < steps; ++t) {
+    std::copy_n(x.data<float>() + t * inputs, inputs, now.data<float>());
+    allocations = 0;
+    counting = true;
+    tape.clear();
+    auto [output, next] = layer(tape.constant(now), state);
+    y.assign(output.value());
+    state = detach(next);
+    counting = false;
+    for (Index k = 0; k < 24; ++k) worst = std::max(worst, std::abs(y.at({0, 0, k}) - expected.at({t, 0, k})));
+    if (t == 0) held = tape.bytes_held();
+    if (t > 0 && allocations > 0) FAIL("step ", t, " makes ", allocations.load(), " allocations");
+  }
+  CHECK(tape.bytes_held() == held);
+  CHECK(worst < 1e-6);
+}
+
+TEST_CASE("a step of a sparse table after the first makes no heap allocation") {
+  Generator rng(1);
+  Embedding table(1000, 8, rng, {.sparse = true});
+  Adam adam(table.parameters());
+  Tape tape;
+  for (int step = 0; step < 5; ++step) {
+    std::vector<std::int32_t> ids(20);
+    for (std::int32_t& id : ids) id = static_cast<std::int32_t>(rng.below(1000));
+    allocations = 0;
+    counting = true;
+    tape.clear();
+    tape.backward(sum(square(table(tape, ids))));
+    clip_grad_norm(table.parameters(), 1.0);
+    adam.step();
+    counting = false;
+    CAPTURE(step);
+    if (step > 0) CHECK(allocations == 0);
+  }
+}
+
 TEST_CASE("a step of batched products after the first makes no heap allocation") {
   const Tensor x({6, 70, 90}), w({6, 90, 80}), v({80}), seed({6, 70});
   Tape tape;
