@@ -2,6 +2,7 @@
 #include <autograd/file.h>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <system_error>
-#include <utility>
 
 namespace unroll {
 
@@ -51,14 +51,36 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 
   int get() const { return descriptor_; }
-  /// False when the system reports, at the last moment, that the data could not be written.
-  bool close() { return ::close(std::exchange(descriptor_, -1)) == 0; }
 
  private:
   int descriptor_;
 };
 
-/// A new, uniquely named file in an open folder, removed at the end of its scope unless it was renamed.
+/// True when the open file is the one that the folder has under the name.
+bool is_named(int file, int folder, const std::string& name) {
+  struct stat open {
+  }, named{};
+  return ::fstat(file, &open) == 0 && ::fstatat(folder, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+constexpr std::string_view temporary_prefix = ".unroll-", temporary_suffix = ".tmp";
+
+/// Removes temporary files whose writers are gone.
+void remove_abandoned(const fs::path& path, int folder) {
+  std::error_code error;
+  for (fs::directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().native();
+    if (!name.starts_with(temporary_prefix) || !name.ends_with(temporary_suffix)) continue;
+    const Descriptor file(::openat(folder, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    // A writer may have renamed its file since, and another one taken the name.
+    if (file.get() >= 0 && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && is_named(file.get(), folder, name))
+      ::unlinkat(folder, name.c_str(), 0);
+  }
+}
+
+/// A new, uniquely named file in an open folder, removed at the end of its scope unless it was renamed. It is locked
+/// until then, for `remove_abandoned` to see that it is in use.
 class TemporaryFile {
  public:
   /// `created()` is false, and errno set, when the folder refused it.
@@ -83,7 +105,7 @@ class TemporaryFile {
     }
     return true;
   }
-  bool flush_and_close() { return ::fsync(file_.get()) == 0 && file_.close(); }
+  bool flush() { return ::fsync(file_.get()) == 0; }
   bool rename_to(const std::string& name) {
     renamed_ = ::renameat(folder_, name_.c_str(), folder_, name.c_str()) == 0;
     return renamed_;
@@ -93,10 +115,14 @@ class TemporaryFile {
   int create(mode_t mode) {
     // A name may be taken: by another thread, or by what a process with the same number left when it was killed.
     for (int attempt = 0; attempt < 1000; ++attempt) {
-      name_ = fmt::format(".unroll-{}-{}.tmp", ::getpid(), attempt);
+      name_ = fmt::format("{}{}-{}{}", temporary_prefix, ::getpid(), attempt, temporary_suffix);
       const int file = ::openat(folder_, name_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-      created_ = file >= 0;
-      if (created_ || errno != EEXIST) return file;
+      if (file < 0 && errno != EEXIST) return file;
+      if (file < 0) continue;
+      ::flock(file, LOCK_EX);  // where locks are not supported, nobody gets one to remove it either
+      created_ = is_named(file, folder_, name_);
+      if (created_) return file;
+      ::close(file);  // removed before it was locked
     }
     return -1;
   }
@@ -137,12 +163,13 @@ void write_file_atomically(const fs::path& path, std::span<const std::span<const
   const Descriptor folder(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (folder.get() < 0) fail_write(path, errno);
   const mode_t mode = exists ? before.st_mode & 0777 : 0666;
+  remove_abandoned(parent, folder.get());
   {
     TemporaryFile file(folder.get(), mode);
     if (!file.created()) fail_write(path, errno);
     for (std::span<const std::byte> part : parts)
       if (!file.write(part)) fail_write(path, errno);
-    if (!file.flush_and_close() || !file.rename_to(target.filename().native())) fail_write(path, errno);
+    if (!file.flush() || !file.rename_to(target.filename().native())) fail_write(path, errno);
   }
   // EINVAL: a file system that does not flush folders.
   if (::fsync(folder.get()) != 0 && errno != EINVAL)
@@ -193,14 +220,15 @@ InputFile::InputFile(const fs::path& path, std::string_view function)
 
 InputFile::~InputFile() { ::close(descriptor_); }
 
-void InputFile::read(std::span<std::byte> to) {
+void InputFile::read(std::span<std::byte> to, std::uint64_t offset) const {
   while (!to.empty()) {
     constexpr std::size_t largest = std::size_t{1} << 30;
-    const ssize_t count = ::read(descriptor_, to.data(), std::min(to.size(), largest));
+    const ssize_t count = ::pread(descriptor_, to.data(), std::min(to.size(), largest), static_cast<::off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("{} cannot be read: {}; check the disk", what_, reason(errno));
     if (count == 0) fail("{} became shorter while it was read; try again when nobody writes to it", what_);
     to = to.subspan(static_cast<std::size_t>(count));
+    offset += static_cast<std::uint64_t>(count);
   }
 }
 

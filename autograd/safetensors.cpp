@@ -13,7 +13,19 @@
 
 namespace unroll {
 
+/// An element type of the format.
+struct detail::Encoding {
+  std::string_view name;
+  std::uint64_t size;
+  DType becomes;
+  /// Converts `n` elements; null when the bytes are the elements.
+  void (*convert)(const std::byte* from, std::size_t n, void* to);
+};
+
 namespace {
+
+using detail::Encoding;
+using Header = detail::SafetensorsHeader;
 
 static_assert(std::endian::native == std::endian::little, "safetensors data are little-endian");
 
@@ -21,15 +33,6 @@ constexpr std::size_t length_bytes = 8;
 constexpr std::uint64_t largest_header = 100'000'000;  // as in the format's own implementation
 constexpr std::string_view metadata_key = "__metadata__";
 constexpr const char* damaged = "the file is damaged or not a safetensors file: fetch or save it again";
-
-/// An element type of the format.
-struct Encoding {
-  std::string_view name;
-  std::uint64_t size;
-  DType becomes;
-  /// Converts `n` elements; null when the bytes are the elements.
-  void (*convert)(const std::byte* from, std::size_t n, void* to);
-};
 
 template <class From, class To>
 void convert(const std::byte* from, std::size_t n, void* to) {
@@ -57,15 +60,6 @@ constexpr Encoding encodings[] = {
     {"I64", 8, float64, convert<std::int64_t, double>},
 };
 
-/// What the header says of a tensor.
-struct Entry {
-  const std::string* name;  // its key in the result
-  const Encoding* encoding;
-  Shape shape;
-  std::uint64_t begin;
-  std::uint64_t end;
-};
-
 /// Builds error messages about one file.
 struct Context {
   std::string file;
@@ -87,9 +81,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderParser(const Context& context) : context_(context) {}
 
-  std::map<std::string, Tensor> tensors;  ///< the names, and an empty tensor for each
-  std::map<std::string, std::string> metadata;
-  std::vector<Entry> entries;
+  Header header;
 
   bool null() override { unexpected("null"); }
   bool boolean(bool) override { unexpected("a boolean"); }
@@ -144,7 +136,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
         start_entry(key);
         break;
       case Place::metadata: {
-        auto [at, added] = metadata.try_emplace(key);
+        auto [at, added] = header.metadata.try_emplace(key);
         if (!added) context_.fail_file("{} has the key {} twice", metadata_key, detail::in_quotes(key, 100));
         metadata_value_ = &at->second;
         break;
@@ -216,10 +208,10 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
       if (std::exchange(metadata_seen_, true)) context_.fail_file("{} occurs twice", metadata_key);
       return;
     }
-    auto [at, added] = tensors.try_emplace(key);
+    auto [at, added] = header.tensors.try_emplace(key);
     if (!added) context_.fail_tensor(key, "the name occurs twice");
     name_ = &at->first;
-    encoding_ = nullptr;
+    entry_ = &at->second;
     shape_.reset();
     offsets_.reset();
   }
@@ -228,7 +220,7 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     bool seen = false;
     if (key == "dtype") {
       field_ = Field::dtype;
-      seen = encoding_ != nullptr;
+      seen = entry_->encoding != nullptr;
     } else if (key == "shape") {
       field_ = Field::shape;
       seen = shape_.has_value();
@@ -249,18 +241,19 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
       fail("read_safetensors: {}: tensor {}: the dtype {} is not supported; save it as one of {}", context_.file,
            detail::in_quotes(*name_, 100), detail::in_quotes(text, 40), fmt::join(known, ", "));
     }
-    encoding_ = found;
+    entry_->encoding = found;
   }
 
   void finish_tensor() {
-    if (encoding_ == nullptr) fail_here("the field dtype is missing");
+    const Encoding* encoding = entry_->encoding;
+    if (encoding == nullptr) fail_here("the field dtype is missing");
     if (!shape_) fail_here("the field shape is missing");
     if (!offsets_) fail_here("the field data_offsets is missing");
     if (offsets_->size() != 2) fail_here("data_offsets holds {} numbers and not two", offsets_->size());
     const auto [begin, end] = std::pair((*offsets_)[0], (*offsets_)[1]);
     if (end < begin) fail_here("data_offsets [{}, {}] end before they begin", begin, end);
 
-    std::uint64_t bytes = encoding_->size;
+    std::uint64_t bytes = encoding->size;
     bool empty = false;
     std::vector<Index> sizes;
     for (std::uint64_t size : *shape_) {
@@ -273,8 +266,8 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
     if (empty) bytes = 0;
     if (bytes != end - begin)
       fail_here("shape [{}] of {} makes {} bytes, but data_offsets [{}, {}] hold {}", fmt::join(*shape_, ", "),
-                encoding_->name, bytes, begin, end, end - begin);
-    entries.push_back({name_, encoding_, Shape(std::span<const Index>(sizes)), begin, end});
+                encoding->name, bytes, begin, end, end - begin);
+    *entry_ = {encoding, Shape(std::span<const Index>(sizes)), begin, end};
     name_ = nullptr;
   }
 
@@ -285,89 +278,126 @@ class HeaderParser : public nlohmann::json_sax<nlohmann::json> {
   std::string* metadata_value_ = nullptr;
   // The tensor that is being read.
   const std::string* name_ = nullptr;
+  Header::Entry* entry_ = nullptr;
   Field field_ = Field::dtype;
-  const Encoding* encoding_ = nullptr;
   std::optional<std::vector<std::uint64_t>> shape_;
   std::optional<std::vector<std::uint64_t>> offsets_;
   std::vector<std::uint64_t>* numbers_ = nullptr;
 };
 
-/// Checks that the tensors cover `size` bytes of data exactly, and puts them in their order there.
-void check_ranges(std::vector<Entry>& entries, std::uint64_t size, const Context& context) {
-  std::ranges::sort(entries, {}, [](const Entry& e) { return std::tuple(e.begin, e.end, std::string_view(*e.name)); });
+/// Checks that the tensors cover `size` bytes of data exactly.
+void check_ranges(const Header& header, std::uint64_t size, const Context& context) {
+  std::vector<std::pair<const std::string, Header::Entry> const*> order;
+  order.reserve(header.tensors.size());
+  for (const auto& named : header.tensors) order.push_back(&named);
+  std::ranges::sort(order, {}, [](const auto* named) {
+    return std::tuple(named->second.begin, named->second.end, std::string_view(named->first));
+  });
   std::uint64_t covered = 0;
-  for (const Entry& e : entries) {
-    if (e.end > size)
-      context.fail_tensor(*e.name, "its data_offsets [{}, {}] end after the file's {} bytes of data", e.begin, e.end,
-                          size);
-    if (e.begin < covered)
-      context.fail_tensor(*e.name, "its data_offsets [{}, {}] overlap another tensor's, which end at {}", e.begin,
-                          e.end, covered);
-    if (e.begin > covered)
-      context.fail_tensor(*e.name, "its data_offsets [{}, {}] leave a gap of {} bytes before them", e.begin, e.end,
-                          e.begin - covered);
-    covered = e.end;
+  for (const auto* named : order) {
+    const auto& [name, entry] = *named;
+    if (entry.end > size)
+      context.fail_tensor(name, "its data_offsets [{}, {}] end after the file's {} bytes of data", entry.begin,
+                          entry.end, size);
+    if (entry.begin < covered)
+      context.fail_tensor(name, "its data_offsets [{}, {}] overlap another tensor's, which end at {}", entry.begin,
+                          entry.end, covered);
+    if (entry.begin > covered)
+      context.fail_tensor(name, "its data_offsets [{}, {}] leave a gap of {} bytes before them", entry.begin, entry.end,
+                          entry.begin - covered);
+    covered = entry.end;
   }
   if (covered != size) context.fail_file("{} bytes after the last tensor belong to none", size - covered);
 }
 
-/// Reads a file of `size` bytes; `read(span)` gives the next ones.
+/// Reads the header of a file of `size` bytes; `read(span, offset)` gives any of them.
 template <class Read>
-TensorFile read_from(std::uint64_t size, const Context& context, Read&& read) {
+Header read_header(std::uint64_t size, const Context& context, Read&& read) {
   if (size < length_bytes) context.fail_file("it has {} bytes, fewer than the 8 of the header's length", size);
   std::uint64_t header_size = 0;
-  read(std::as_writable_bytes(std::span(&header_size, 1)));
+  read(std::as_writable_bytes(std::span(&header_size, 1)), 0);
   if (header_size > size - length_bytes)
     context.fail_file("a header of {} bytes is longer than the file, which has {}", header_size, size);
   if (header_size > largest_header)
     context.fail_file("a header of {} bytes is larger than the limit of {}", header_size, largest_header);
-  std::uint64_t data_size = size - length_bytes - header_size;
 
-  HeaderParser header(context);
-  {
-    std::string text(header_size, '\0');
-    read(std::as_writable_bytes(std::span(text)));
-    if (!text.starts_with('{')) context.fail_file("the header does not begin with '{{'");
-    // The parser would take a zero byte for the end of the text, and not look at what follows.
-    if (auto zero = text.find('\0'); zero != text.npos) header.parse_error_at(zero + 1);
-    nlohmann::json::sax_parse(text, &header);
+  HeaderParser parser(context);
+  std::string text(header_size, '\0');
+  read(std::as_writable_bytes(std::span(text)), length_bytes);
+  if (!text.starts_with('{')) context.fail_file("the header does not begin with '{{'");
+  // The parser would take a zero byte for the end of the text, and not look at what follows.
+  if (auto zero = text.find('\0'); zero != text.npos) parser.parse_error_at(zero + 1);
+  nlohmann::json::sax_parse(text, &parser);
+  parser.header.data = length_bytes + header_size;
+  check_ranges(parser.header, size - parser.header.data, context);
+  return std::move(parser.header);
+}
+
+template <class Read>
+Tensor read_tensor(const Header& header, const Header::Entry& entry, Read&& read) {
+  const Encoding& encoding = *entry.encoding;
+  Tensor tensor(entry.shape, encoding.becomes);
+  auto* out = static_cast<std::byte*>(tensor.raw());
+  if (encoding.convert == nullptr) {
+    read(std::span(out, entry.end - entry.begin), header.data + entry.begin);
+    return tensor;
   }
-  check_ranges(header.entries, data_size, context);
-
   std::vector<std::byte> chunk;
-  for (const Entry& e : header.entries) {
-    Tensor tensor(e.shape, e.encoding->becomes);
-    auto* out = static_cast<std::byte*>(tensor.raw());
-    if (e.encoding->convert == nullptr) {
-      read(std::span(out, e.end - e.begin));
-    } else {
-      for (std::uint64_t left = e.end - e.begin; left > 0; left -= chunk.size()) {
-        constexpr std::uint64_t largest_chunk = 1 << 16;
-        chunk.resize(std::min(left, largest_chunk));
-        read(std::span(chunk));
-        const std::size_t n = chunk.size() / e.encoding->size;
-        e.encoding->convert(chunk.data(), n, out);
-        out += n * size_of(e.encoding->becomes);
-      }
-    }
-    header.tensors.find(*e.name)->second = std::move(tensor);
+  for (std::uint64_t at = entry.begin; at < entry.end; at += chunk.size()) {
+    constexpr std::uint64_t largest_chunk = 1 << 16;
+    chunk.resize(std::min(entry.end - at, largest_chunk));
+    read(std::span(chunk), header.data + at);
+    const std::size_t n = chunk.size() / encoding.size;
+    encoding.convert(chunk.data(), n, out);
+    out += n * size_of(encoding.becomes);
   }
-  return {std::move(header.tensors), std::move(header.metadata)};
+  return tensor;
+}
+
+auto reader_of(const detail::InputFile& file) {
+  return [&file](std::span<std::byte> to, std::uint64_t offset) { file.read(to, offset); };
 }
 
 }  // namespace
 
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : name_(detail::in_quotes(path.native())),
+      file_(path, "read_safetensors"),
+      header_(read_header(file_.size(), Context{name_}, reader_of(file_))) {}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : header_.tensors) names.push_back(name);
+  return names;
+}
+
+const Header::Entry& SafetensorsFile::entry(std::string_view name) const {
+  const auto found = header_.tensors.find(name);
+  if (found == header_.tensors.end())
+    fail("read_safetensors: {} has no tensor {}; it has {}", name_, detail::in_quotes(name, 100),
+         detail::in_quotes(fmt::format("{}", fmt::join(names(), ", "))));
+  return found->second;
+}
+
+Tensor SafetensorsFile::tensor(std::string_view name) const {
+  return read_tensor(header_, entry(name), reader_of(file_));
+}
+
 TensorFile read_safetensors(const std::filesystem::path& path) {
-  detail::InputFile file(path, "read_safetensors");
-  return read_from(file.size(), Context{detail::in_quotes(path.native())},
-                   [&](std::span<std::byte> to) { file.read(to); });
+  const SafetensorsFile file(path);
+  TensorFile content{{}, file.metadata()};
+  for (const std::string& name : file.names()) content.tensors.emplace(name, file.tensor(name));
+  return content;
 }
 
 TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string_view name) {
-  return read_from(bytes.size(), Context{detail::in_quotes(name)}, [&](std::span<std::byte> to) {
-    std::ranges::copy(bytes.first(to.size()), to.begin());
-    bytes = bytes.subspan(to.size());
-  });
+  const auto read = [bytes](std::span<std::byte> to, std::uint64_t offset) {
+    std::ranges::copy(bytes.subspan(offset, to.size()), to.begin());
+  };
+  Header header = read_header(bytes.size(), Context{detail::in_quotes(name)}, read);
+  TensorFile content{{}, std::move(header.metadata)};
+  for (const auto& [tensor, entry] : header.tensors) content.tensors.emplace(tensor, read_tensor(header, entry, read));
+  return content;
 }
 
 void write_safetensors(const std::filesystem::path& path, const TensorFile& content) {

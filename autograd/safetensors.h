@@ -1,5 +1,6 @@
 #pragma once
 
+#include <autograd/file.h>
 #include <autograd/tensor.h>
 
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace unroll {
 
@@ -23,7 +25,28 @@ struct NamedTensor {
   TensorView tensor;
 };
 
-/// Reads a file in the safetensors format: 8 bytes, the length of the header, little-endian; the header,
+namespace detail {
+
+struct Encoding;
+
+/// What the header of a file says, checked.
+struct SafetensorsHeader {
+  struct Entry {
+    const Encoding* encoding = nullptr;
+    Shape shape;
+    std::uint64_t begin = 0, end = 0;  ///< in the data, in bytes
+  };
+  std::map<std::string, Entry, std::less<>> tensors;
+  std::map<std::string, std::string> metadata;
+  std::uint64_t data = 0;  ///< where the data begin in the file
+};
+
+}  // namespace detail
+
+/// An open file in the safetensors format, of which tensors are read one by one: opening it reads the header alone, and
+/// `tensor` the elements of that tensor alone.
+///
+/// The format: 8 bytes, the length of the header, little-endian; the header,
 /// a JSON object that gives each tensor's type, shape and place; the elements.
 ///
 /// | in the file                              | becomes                                         |
@@ -40,9 +63,35 @@ struct NamedTensor {
 /// to its last without a gap or an overlap. Memory is in proportion to the file: at most 8 bytes for
 /// each of its data.
 ///
+/// The file is read and not mapped into memory, because a mapped file that another program cuts off ends the process
+/// (SIGBUS), where a read throws. One that is replaced as a whole, as `write_safetensors` does, stays what it was for
+/// who has it open.
+///
 /// Throws Error, in one line with the file's name, the tensor's name and what to do, when the file cannot
 /// be read or fails a check.
 /// Source: the format's description in the repository huggingface/safetensors, README, "Format".
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  /// The tensors' names, sorted.
+  std::vector<std::string> names() const;
+  bool contains(std::string_view name) const { return header_.tensors.contains(name); }
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  /// The shape of a tensor, without reading it. Throws Error, listing the names, when there is none.
+  const Shape& shape(std::string_view name) const { return entry(name).shape; }
+  /// Reads a tensor. Throws Error like `shape`, and when the file has become shorter since.
+  Tensor tensor(std::string_view name) const;
+
+ private:
+  const detail::SafetensorsHeader::Entry& entry(std::string_view name) const;
+
+  std::string name_;
+  detail::InputFile file_;
+  detail::SafetensorsHeader header_;
+};
+
+/// Reads all of a SafetensorsFile. Throws Error like it.
 TensorFile read_safetensors(const std::filesystem::path& path);
 /// Reads the same from memory. `name` stands for the file in messages.
 TensorFile parse_safetensors(std::span<const std::byte> bytes, std::string_view name);

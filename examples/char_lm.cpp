@@ -60,17 +60,17 @@ template <class Layer>
 double evaluate(CharModel<Layer>& model, Windows& windows) {
   Tape tape = Tape::inference();
   RecurrentState state;
-  double nats = 0;
+  Mean nats;
   model.eval();
   for (Index k = 0; k < windows.count(); ++k) {
     tape.clear();
     auto [inputs, targets] = windows[k];
     auto [logits, next] = model(tape, inputs, state);
-    nats += cross_entropy(logits, targets).item() * static_cast<double>(inputs.size());
+    nats.add(cross_entropy(logits, targets).item(), static_cast<double>(inputs.size()));
     state = detach(next);
   }
   model.train();
-  return nats / static_cast<double>(windows.tokens());
+  return nats.value();
 }
 
 /// Reads the prompt, then draws one byte after another, each of which is the next step's input.

@@ -10,6 +10,23 @@ RecurrentState& RecurrentState::operator=(const DetachedState& state) {
   return *this;
 }
 
+std::map<std::string, Tensor> RecurrentState::state_dict() const {
+  std::map<std::string, Tensor> state;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) state.emplace(fmt::to_string(i), tensors_[i]);
+  return state;
+}
+
+void RecurrentState::load_state_dict(const std::map<std::string, Tensor>& state) {
+  std::vector<Tensor> tensors;
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    const auto found = state.find(fmt::to_string(i));
+    if (found == state.end())
+      fail("RecurrentState: of {} saved tensors, none is named \"{}\"; they are not of a state", state.size(), i);
+    tensors.push_back(found->second);
+  }
+  tensors_ = std::move(tensors);
+}
+
 Var InitialState::value(const Var& x, const Shape& shape, std::size_t index, std::size_t values, Source where) const {
   detail::Graph& graph = *x.graph();
   if (carried_ != nullptr) {

@@ -5,7 +5,9 @@
 #include <autograd/var.h>
 
 #include <array>
+#include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace unroll {
@@ -76,6 +78,11 @@ class RecurrentState {
   void reset() { tensors_.clear(); }
   std::vector<Tensor>& tensors() { return tensors_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
+
+  /// The tensors under the names "0", "1", ...; for a checkpoint.
+  std::map<std::string, Tensor> state_dict() const;
+  /// Throws Error, and changes nothing, when the names are others.
+  void load_state_dict(const std::map<std::string, Tensor>& state);
 
  private:
   std::vector<Tensor> tensors_;

@@ -3,8 +3,17 @@
 #include <optim/adadelta.h>
 #include <optim/adagrad.h>
 #include <optim/adam.h>
+#include <optim/checkpoint.h>
 #include <optim/clip.h>
+#include <optim/early_stopping.h>
+#include <optim/mean.h>
+#include <optim/metrics.h>
 #include <optim/nadam.h>
 #include <optim/optimizer.h>
+#include <optim/plateau.h>
+#include <optim/progress.h>
 #include <optim/rmsprop.h>
+#include <optim/schedule.h>
 #include <optim/sgd.h>
+#include <optim/stateful.h>
+#include <optim/weight_average.h>

@@ -1,6 +1,7 @@
 #include <optim/optimizer.h>
 
 #include <autograd/file.h>
+#include <optim/saved_state.h>
 
 #include <algorithm>
 #include <cmath>
@@ -114,7 +115,7 @@ Index find_count(const State& state, const std::string& name, std::vector<std::s
   const Tensor* tensor = find(state, name, {}, faults);
   if (tensor == nullptr) return 0;
   const double count = tensor->item();
-  if (count >= 0 && count < 0x1p53 && count == std::floor(count)) return static_cast<Index>(count);
+  if (detail::is_count(count)) return static_cast<Index>(count);
   faults.push_back(fmt::format("{} is {}, not a count", name, count));
   return 0;
 }

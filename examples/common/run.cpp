@@ -1,3 +1,4 @@
+#include <examples/common/folder.h>
 #include <examples/common/plot.h>
 #include <examples/common/run.h>
 
@@ -15,7 +16,10 @@ constexpr const char *checkpoint_file = "checkpoint.safetensors", *weights_file 
 }  // namespace
 
 void restore_run_options(CLI::App& app, const TrainingOptions& options) {
-  restore_options(app, Checkpoint(options.out / checkpoint_file, app.get_name()).settings(), options.fixed);
+  const Checkpoint checkpoint(options.out / checkpoint_file, {.program = app.get_name()});
+  if (!checkpoint.exists())
+    fail("there is no run to resume: {} does not exist; start one without --resume", quoted(checkpoint.path()));
+  restore_options(app, checkpoint.settings(), options.fixed);
 }
 
 std::filesystem::path find_weights(const TrainingOptions& options) {
@@ -23,18 +27,17 @@ std::filesystem::path find_weights(const TrainingOptions& options) {
 }
 
 Run::Run(const CLI::App& app, const TrainingOptions& options, Module& model, Optimizer& optimizer, Plan plan)
-    : checkpoint(options.out / checkpoint_file, app.get_name()),
+    : checkpoint(options.out / checkpoint_file, {.program = app.get_name()}),
       options_(options),
       model_(model),
       plan_(std::move(plan)),
-      metrics_(options.out / metrics_file, fmt::format("step,epoch,train_{0},validation_{0}", plan_.loss)) {
+      metrics_(options.out / metrics_file, {"step", "epoch", "train_" + plan_.loss, "validation_" + plan_.loss}) {
   checkpoint.set(option_values(app, options.fixed));
   checkpoint.set(option_values(app, options.saved));
-  checkpoint.add(model);
-  checkpoint.add(optimizer);
+  checkpoint.add("model", model);
+  checkpoint.add("optimizer", optimizer);
   checkpoint.add("step", step_);
   checkpoint.add("losses", losses_);
-  checkpoint.add("loss_sum", loss_sum_);
   checkpoint.add("train_loss", train_loss_);
   checkpoint.add("validation_loss", validation_loss_);
   checkpoint.add("best_loss", best_loss_);
@@ -46,23 +49,25 @@ void Run::start() {
   stop_.emplace();  // before there is a checkpoint that a signal could keep from being up to date
   make_folder(options_.out);
   if (options_.resume) {
-    checkpoint.load();
+    const std::string note = checkpoint.load().note;
+    if (!note.empty()) fmt::print(stderr, "{}\n", note);
   } else {
-    set_earlier_run_aside(options_.out, {checkpoint_file, weights_file, metrics_file, plot_file});
+    std::vector<std::filesystem::path> files = {weights_file, metrics_file, plot_file};
+    for (const std::filesystem::path& file : checkpoint.files()) files.push_back(file.filename());
+    set_earlier_run_aside(options_.out, files);
   }
   save();
   progress_.emplace(step_, plan_.steps, plan_.units_per_step, plan_.unit);
 }
 
 void Run::made_step(double loss) {
-  loss_sum_ += loss;
-  ++losses_;
+  losses_.add(loss);
   ++step_;
   const bool evaluation = step_ % evaluate_every == 0;
   if (step_ % report_every == 0) report(evaluation);
   if (evaluation) save();
   if (progress_->due() || step_ == plan_.steps) {
-    const double mean = losses_ > 0 ? loss_sum_ / static_cast<double>(losses_) : train_loss_;
+    const double mean = losses_.weight() > 0 ? losses_.value() : train_loss_;
     progress_->show(step_, fmt::format("epoch {:.2f}  {}", static_cast<double>(step_) / plan_.steps_per_epoch,
                                        plan_.describe(mean)));
   }
@@ -82,7 +87,7 @@ bool Run::goes_on() {
 void Run::finish() {
   // Not in the checkpoint: a longer run that goes on from it has no evaluation here.
   if (step_ % evaluate_every != 0) report(true);
-  metrics_.write();
+  write_results();
   draw({.title = plan_.title,
         .x_label = "training step",
         .y_label = plan_.loss_label,
@@ -92,15 +97,14 @@ void Run::finish() {
 }
 
 void Run::report(bool with_evaluation) {
-  if (losses_ > 0) train_loss_ = loss_sum_ / static_cast<double>(std::exchange(losses_, 0));
-  loss_sum_ = 0;
+  if (losses_.weight() > 0) train_loss_ = losses_.value();
+  losses_.reset();
   double evaluated = std::numeric_limits<double>::quiet_NaN();
   if (with_evaluation) {
     evaluated = validation_loss_ = plan_.evaluate();
     if (evaluated < best_loss_) {
       best_loss_ = evaluated;
       best_ = model_.state_dict();
-      write_safetensors(options_.out / weights_file, {best_, plan_.metadata});
     }
   }
   if (!std::isfinite(train_loss_) || (with_evaluation && !std::isfinite(evaluated)))
@@ -110,10 +114,14 @@ void Run::report(bool with_evaluation) {
 }
 
 void Run::save() {
+  checkpoint.save();
+  write_results();  // which a run that was killed in between writes again when it is resumed
+}
+
+void Run::write_results() const {
   // Before the first evaluation, the weights as they are; so that there are always some to sample from.
   write_safetensors(options_.out / weights_file, {best_.empty() ? model_.state_dict() : best_, plan_.metadata});
   metrics_.write();
-  checkpoint.save();
 }
 
 }  // namespace unroll::examples

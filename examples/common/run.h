@@ -1,10 +1,13 @@
 #pragma once
 
-#include <examples/common/checkpoint.h>
 #include <examples/common/console.h>
-#include <examples/common/metrics.h>
 #include <examples/common/options.h>
-#include <examples/common/progress.h>
+#include <layers/module.h>
+#include <optim/checkpoint.h>
+#include <optim/mean.h>
+#include <optim/metrics.h>
+#include <optim/optimizer.h>
+#include <optim/progress.h>
 
 #include <limits>
 #include <optional>
@@ -27,9 +30,10 @@ std::filesystem::path find_weights(const TrainingOptions& options);
 ///     if (run.stopped()) return exit_stopped;
 ///     run.finish();
 ///
-/// A run writes best.safetensors, checkpoint.safetensors, metrics.csv and loss.svg to the folder --out. When and
-/// what it evaluates does not depend on how many steps it is to make, so that a run which is stopped and resumed, or
-/// made longer, is one that was never interrupted, bit by bit.
+/// A run writes best.safetensors, checkpoint.safetensors, metrics.csv and loss.svg to the folder --out. The checkpoint
+/// holds what is in the first and the third: whenever a run is killed, resuming it writes both as they were at the
+/// checkpoint, and goes on from there. When and what it evaluates does not depend on how many steps it is to make, so
+/// that a run which is stopped and resumed, or made longer, is one that was never interrupted, bit by bit.
 class Run {
  public:
   struct Plan {
@@ -70,6 +74,7 @@ class Run {
  private:
   void report(bool with_evaluation);
   void save();
+  void write_results() const;
 
   const TrainingOptions& options_;
   Module& model_;
@@ -77,8 +82,9 @@ class Run {
   Metrics metrics_;
   std::optional<Progress> progress_;
   std::optional<StopSignal> stop_;
-  Index step_ = 0, losses_ = 0;
-  double loss_sum_ = 0, train_loss_ = std::numeric_limits<double>::quiet_NaN(), validation_loss_ = train_loss_;
+  Index step_ = 0;
+  Mean losses_;  ///< since the last report
+  double train_loss_ = std::numeric_limits<double>::quiet_NaN(), validation_loss_ = train_loss_;
   double best_loss_ = std::numeric_limits<double>::infinity(), units_per_second_ = 0;
   std::map<std::string, Tensor> best_;
 };

@@ -18,7 +18,7 @@ namespace {
 std::string read_file(const fs::path& path) {
   unroll::detail::InputFile file(path, "reading the text");
   std::string bytes(file.size(), '\0');
-  file.read(std::as_writable_bytes(std::span(bytes)));
+  file.read(std::as_writable_bytes(std::span(bytes)), 0);
   return bytes;
 }
 

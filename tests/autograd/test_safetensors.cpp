@@ -229,163 +229,58 @@ TEST_CASE("safetensors: what other writers do is read too") {
   CHECK(file.tensors.at("z").shape() == Shape{3, 0});
 }
 
-TEST_CASE("safetensors: a malformed file is refused with its fault") {
-  struct Row {
-    std::string bytes;
-    std::vector<std::string> says;
-  };
-  const std::string eight(8, 'x');
-  // One tensor "a" with the given fields, over 8 bytes of data.
-  auto tensor = [&](std::string_view fields) { return file_of(fmt::format(R"({{"a":{{{}}}}})", fields), eight); };
-  const std::string deep = std::string(100'000, '[');
-  const std::string deep_objects = [] {
-    std::string text;
-    for (int i = 0; i < 10'000; ++i) text += R"({"a":)";
-    return text;
-  }();
-
-  const Row rows[] = {
-      // The length of the header.
-      {"", {"it has 0 bytes"}},
-      {"1234567", {"it has 7 bytes"}},
-      {std::string(8, '\0'), {"does not begin with '{'"}},
-      {file_of("{}", "", 3), {"a header of 3 bytes is longer than the file, which has 10"}},
-      {file_of("{}", "", UINT64_MAX), {"a header of 18446744073709551615 bytes is longer"}},
-      {file_of("{}", "", UINT64_MAX - 7), {"is longer than the file"}},
-      {file_of("{}", "", std::uint64_t{1} << 63), {"is longer than the file"}},
-      // JSON.
-      {file_of(" {}"), {"does not begin with '{'"}},
-      {file_of("\xEF\xBB\xBF{}"), {"does not begin with '{'"}},
-      {file_of("[]"), {"does not begin with '{'"}},
-      {file_of("{"), {"not valid JSON at its byte"}},
-      {file_of("{} {}"), {"not valid JSON at its byte 4"}},
-      {file_of("{\"a\n\":1}"), {"not valid JSON"}},
-      {file_of(std::string("{}\0", 3)), {"not valid JSON at its byte 3"}},
-      {file_of(std::string("{}\0{\"a\":1}", 10)), {"not valid JSON at its byte 3"}},
-      {file_of("{\"\xff\":{}}"), {"not valid JSON"}},
-      {file_of("{'a':1}"), {"not valid JSON"}},
-      {file_of("{\"a\":{/**/}}"), {"not valid JSON"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8],)"), {"not valid JSON"}},
-      {tensor(R"("dtype":"F32","shape":[1e999],"data_offsets":[0,8])"), {"not valid JSON"}},
-      {tensor(R"("dtype":"F32","shape":[NaN],"data_offsets":[0,8])"), {"not valid JSON"}},
-      // The wrong kind of thing, or too deep.
-      {file_of(R"({"a":1})"), {"tensor \"a\"", "is a number and not an object"}},
-      {file_of(R"({"a":null})"), {"tensor \"a\"", "is null and not an object"}},
-      {file_of(R"({"a":[]})"), {"tensor \"a\"", "is an array and not an object"}},
-      {file_of("{\"a\":" + deep), {"tensor \"a\"", "is an array and not an object"}},
-      {file_of(deep_objects), {"tensor \"a\"", "unknown field \"a\""}},
-      {tensor(R"("shape":)" + deep), {"tensor \"a\"", "shape holds an array"}},
-      {tensor(R"("shape":{"a":1})"), {"shape is an object"}},
-      {tensor(R"("dtype":1)"), {"dtype is a number"}},
-      {tensor(R"("dtype":["F32"])"), {"dtype is an array"}},
-      {tensor(R"("shape":"2")"), {"shape is a string"}},
-      {tensor(R"("shape":2)"), {"shape is a number"}},
-      {tensor(R"("data_offsets":null)"), {"data_offsets is null"}},
-      {tensor(R"("shape":["2"])"), {"shape holds a string"}},
-      {tensor(R"("shape":[true])"), {"shape holds a boolean"}},
-      {tensor(R"("shape":[{}])"), {"shape holds an object"}},
-      {tensor(R"("shape":[null])"), {"shape holds null"}},
-      // Missing, repeated and unknown fields and names.
-      {tensor(""), {"tensor \"a\"", "dtype is missing"}},
-      {tensor(R"("dtype":"F32","data_offsets":[0,8])"), {"shape is missing"}},
-      {tensor(R"("dtype":"F32","shape":[2])"), {"data_offsets is missing"}},
-      {tensor(R"("dtype":"F32","dtype":"F64","shape":[2],"data_offsets":[0,8])"), {"dtype occurs twice"}},
-      {tensor(R"("dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8])"), {"shape occurs twice"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8],"data_offsets":[0,8])"), {"data_offsets occurs twice"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8],"extra":[0,8])"), {"unknown field \"extra\""}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-               R"("a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})",
-               eight),
-       {"tensor \"a\"", "the name occurs twice"}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-               R"("\u0061":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})",
-               eight),
-       {"tensor \"a\"", "the name occurs twice"}},
-      // Types.
-      {tensor(R"("dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8])"),
-       {"tensor \"a\"", "dtype \"F8_E4M3\" is not supported", "F32, F64, F16, BF16"}},
-      {tensor(R"("dtype":"f32","shape":[2],"data_offsets":[0,8])"), {"dtype \"f32\" is not supported"}},
-      {tensor(R"("dtype":"","shape":[2],"data_offsets":[0,8])"), {"dtype \"\" is not supported"}},
-      // Shapes.
-      {tensor(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), {"shape holds -2", "negative"}},
-      {tensor(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])"), {"shape holds \"2.0\"", "whole numbers"}},
-      {tensor(R"("dtype":"F32","shape":[1e400000000],"data_offsets":[0,8])"), {"not valid JSON"}},
-      {tensor(R"("dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,8])"), {"at most 64 bits"}},
-      {tensor(R"("dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8])"), {"63 bits"}},
-      {tensor(R"("dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0])"), {"63 bits"}},
-      {tensor(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0])"),
-       {"shape [4294967296, 4294967296]", "63 bits"}},
-      {tensor(R"("dtype":"F32","shape":[4294967296,4294967296,2],"data_offsets":[0,8])"), {"63 bits"}},
-      {tensor(R"("dtype":"U8","shape":[6148914691236517205,3,8],"data_offsets":[0,8])"), {"63 bits"}},
-      {tensor(R"("dtype":"U8","shape":[9223372036854775807],"data_offsets":[0,8])"), {"makes 9223372036854775807"}},
-      {tensor(R"("dtype":"F32","shape":[0,4294967296,4294967296],"data_offsets":[0,0])"), {"63 bits"}},
-      {tensor(R"("dtype":"F32","shape":[1,1,1,1,1,1,2],"data_offsets":[0,8])"), {"more than 6 sizes"}},
-      // Offsets.
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[])"), {"data_offsets holds 0 numbers"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[8])"), {"data_offsets holds 1 numbers"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"), {"data_offsets holds more than two"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,-8])"), {"data_offsets holds -8"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,8.5])"), {"data_offsets holds \"8.5\""}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[8,0])"), {"end before they begin"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[18446744073709551612,4])"), {"end before they begin"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[18446744073709551600,18446744073709551608])"),
-       {"end after the file's 8 bytes"}},
-      {tensor(R"("dtype":"F32","shape":[3],"data_offsets":[0,12])"), {"tensor \"a\"", "end after the file's 8 bytes"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[4,12])"), {"end after the file's 8 bytes"}},
-      {tensor(R"("dtype":"F32","shape":[2],"data_offsets":[0,4])"),
-       {"shape [2] of F32 makes 8 bytes", "data_offsets [0, 4] hold 4"}},
-      {tensor(R"("dtype":"F32","shape":[2,0],"data_offsets":[0,8])"), {"makes 0 bytes"}},
-      {tensor(R"("dtype":"F32","shape":[1],"data_offsets":[4,8])"), {"gap of 4 bytes"}},
-      {tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])"), {"4 bytes after the last tensor"}},
-      {file_of("{}", eight), {"8 bytes after the last tensor"}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-               R"("b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-               "1234"),
-       {"tensor \"b\"", "overlap"}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-               R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
-               "123456789012"),
-       {"tensor \"b\"", "overlap"}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-               R"("b":{"dtype":"F32","shape":[0],"data_offsets":[4,4]}})",
-               eight),
-       {"tensor \"b\"", "overlap"}},
-      {file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
-               R"("b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
-               "123456789012"),
-       {"tensor \"b\"", "gap of 4 bytes"}},
-      // Metadata.
-      {file_of(R"({"__metadata__":[]})"), {"__metadata__ is an array and not an object"}},
-      {file_of(R"({"__metadata__":"x"})"), {"__metadata__ is a string and not an object"}},
-      {file_of(R"({"__metadata__":{"a":1}})"), {"__metadata__ holds a number"}},
-      {file_of(R"({"__metadata__":{"a":-1}})"), {"__metadata__ holds a number"}},
-      {file_of(R"({"__metadata__":{"a":1.5}})"), {"__metadata__ holds a number"}},
-      {file_of(R"({"__metadata__":{"a":null}})"), {"__metadata__ holds null"}},
-      {file_of(R"({"__metadata__":{"a":{}}})"), {"__metadata__ holds an object"}},
-      {file_of(R"({"__metadata__":{"a":["x"]}})"), {"__metadata__ holds an array"}},
-      {file_of(R"({"__metadata__":{"a":"x","a":"x"}})"), {"__metadata__ has the key \"a\" twice"}},
-      {file_of(R"({"__metadata__":{},"__metadata__":{}})"), {"__metadata__ occurs twice"}},
-      // Names that would break the line.
-      {file_of(R"({"a\nb\u0000":1})"), {"tensor \"a\\x0ab\\x00\""}},
-  };
-  for (const Row& row : rows) {
-    const std::string message = error_of([&] { parse(row.bytes); });
-    CAPTURE(message);
-    CHECK(message.starts_with("read_safetensors: \"weights\""));
-    CHECK(one_line(message));
-    CHECK(message.size() < 500);
-    for (const std::string& part : row.says) {
-      CAPTURE(part);
-      CHECK(contains(message, part));
-    }
-  }
-
-  // The limit of the header, on a file that is long enough (its 100 MB are never written).
+// More malformed files: test_corpus.cpp.
+TEST_CASE("safetensors: the header has a limit") {
+  // On a file that is long enough; its 100 MB are never written.
   Folder folder;
   write_file_atomically(folder / "long", file_of("{", "", 100'000'001));
   fs::resize_file(folder / "long", 100'000'100);
   const std::string message = error_of([&] { read_safetensors(folder / "long"); });
   CHECK(contains(message, "a header of 100000001 bytes is larger than the limit of 100000000"));
+}
+
+TEST_CASE("safetensors: one tensor is read without the others") {
+  Folder folder;
+  const fs::path path = folder / "f";
+  const TensorFile content = example();
+  write_safetensors(path, content);
+  const SafetensorsFile file(path);
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : content.tensors) {
+    names.push_back(name);
+    CHECK(same(file.tensor(name), tensor));
+    CHECK(file.shape(name) == tensor.shape());
+    CHECK(file.contains(name));
+  }
+  CHECK(file.names() == names);
+  CHECK(file.metadata() == content.metadata);
+  CHECK_FALSE(file.contains("other"));
+  const std::string message = error_of([&] { file.tensor("o\n"); });
+  CHECK(contains(message, "has no tensor \"o\\x0a\"; it has "));
+  CHECK(contains(message, "weight_ih_l0"));
+  CHECK(one_line(message));
+
+  // Replaced as a whole, it is what it was for who has it open.
+  write_safetensors(path, TensorFile{});
+  CHECK(same(file.tensor("bias"), content.tensors.at("bias")));
+
+  // Cut off by somebody else, it can still be read as far as it goes, and ends nothing.
+  write_safetensors(path, content);
+  const SafetensorsFile cut(path);
+  fs::resize_file(path, fs::file_size(path) - 1);
+  CHECK(same(cut.tensor("bias"), content.tensors.at("bias")));
+  CHECK(contains(error_of([&] { cut.tensor("weight_ih_l0"); }), "became shorter"));
+}
+
+TEST_CASE("safetensors: of a file larger than the memory, a tensor is read at once") {
+  Folder folder;
+  constexpr std::uint64_t large = std::uint64_t{1} << 38;
+  const std::string header = fmt::format(R"({{"last":{{"dtype":"F32","shape":[2],"data_offsets":[{0},{1}]}},)"
+                                         R"("large":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}})",
+                                         large, large + 8);
+  write_file_atomically(folder / "f", file_of(header));
+  fs::resize_file(folder / "f", 8 + header.size() + large + 8);  // all zeros, and none on the disk
+  CHECK(SafetensorsFile(folder / "f").tensor("last").to_vector() == std::vector<double>{0, 0});
 }
 
 TEST_CASE("safetensors: a cut or damaged file is read or refused, never believed blindly") {

@@ -144,6 +144,26 @@ TEST_CASE("a run that was stopped and resumed has the bits of one that was not")
       REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
     }
   }
+  SUBCASE("by being killed, again and again") {
+    std::filesystem::path out = folder / "parts";
+    for (int i = 0; i < 8; ++i) {
+      const bool started = fs::exists(out / "checkpoint.safetensors");
+      Program run(program, started ? Arguments{"--resume", "--out", out, "--length", "5", "--steps", "1000000"}
+                                   : quick(folder, "parts", with_steps("1000000")));
+      const std::string before = content_of(out / "checkpoint.safetensors");
+      REQUIRE(wait_until([&] { return content_of(out / "checkpoint.safetensors") != before; }));
+      std::this_thread::sleep_for(std::chrono::milliseconds(i * 37 % 50));
+      run.signal(SIGKILL);
+      const Outcome outcome = run.wait();
+      CHECK(outcome.code == -SIGKILL);
+      CHECK_MESSAGE(outcome.err.find("going on from") == outcome.err.npos, outcome.err);
+    }
+    const std::string steps = unroll::SafetensorsFile(out / "checkpoint.safetensors").metadata().at("step");
+    const std::string more = std::to_string(std::stoll(steps) + 60);
+    const Outcome outcome = char_lm({"--resume", "--out", out, "--steps", more, "--length", "5"});
+    REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
+    REQUIRE(char_lm(quick(folder, "whole", with_steps(more))).code == 0);
+  }
   SUBCASE("by a signal") {
     for (int signal : {SIGINT, SIGTERM}) {
       fs::remove_all(folder / "parts");
@@ -180,8 +200,13 @@ TEST_CASE("resuming: the same run, or a clear line") {
   check_refused(char_lm({"--resume", "--out", folder / "nothing"}), "no run to resume");
   CHECK(content_of(folder / "out/checkpoint.safetensors") == before);
   folder.write("out/checkpoint.safetensors", before.substr(0, before.size() / 2));
+  const Outcome fallen_back = resume({"--length", "5"});
+  CHECK(fallen_back.code == 0);
+  CHECK_MESSAGE(fallen_back.err.find("going on from") != fallen_back.err.npos, fallen_back.err);
+  CHECK(content_of(folder / "out/checkpoint.safetensors") == before);
+  folder.write("out/checkpoint.safetensors", before.substr(0, before.size() / 2));
+  folder.write("out/checkpoint.1.safetensors", content_of(folder / "out/best.safetensors"));
   check_refused(resume({}), "damaged");
-  folder.write("out/checkpoint.safetensors", content_of(folder / "out/best.safetensors"));
   check_refused(resume({}), "not a checkpoint");
 }
 

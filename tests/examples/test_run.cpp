@@ -1,8 +1,6 @@
-#include <autograd/autograd.h>
+#include <examples/common/folder.h>
 #include <examples/common/plot.h>
 #include <examples/common/run.h>
-#include <layers/layers.h>
-#include <optim/optim.h>
 #include <tests/examples/program.h>
 
 #include <doctest/doctest.h>
@@ -61,82 +59,6 @@ TEST_CASE("numbers out of range and unknown options are refused") {
     CHECK_THROWS_AS_MESSAGE(Command{line}, CLI::ParseError, std::string(line));
 }
 
-TEST_CASE("metrics: a row for each moment, no cell for what is not known") {
-  Folder folder;
-  Metrics metrics(folder / "m.csv", "step,a,b");
-  metrics.add({10, 0.1, std::nan("")});
-  metrics.add({1, 2, 3});
-  metrics.add({1, 4, 5});
-  metrics.write();
-  CHECK(content_of(folder / "m.csv") == "step,a,b\n10,0.1,\n1,4,5\n");
-}
-
-TEST_CASE("a checkpoint gives everything back, and refuses what is not its own") {
-  Folder folder;
-  const fs::path path = folder / "c.safetensors";
-  struct Parts {
-    Generator rng;
-    LSTM model;
-    Adam adam;
-    RecurrentState state;
-    Index count = 0;
-    double number = 0;
-    std::string text;
-    Checkpoint checkpoint;
-    Parts(const fs::path& path, std::uint64_t seed, Index hidden = 4)
-        : rng(seed),
-          model(3, hidden, rng, {.layers = 2, .dropout = 0.5, .cell = {}}),
-          adam(model.parameters()),
-          checkpoint(path, "test") {
-      checkpoint.add(model);
-      checkpoint.add(adam);
-      checkpoint.add("state", state);
-      checkpoint.add("count", count);
-      checkpoint.add("number", number);
-      checkpoint.add("text", text);
-    }
-    void step() {
-      Tape tape;
-      auto [y, next] = model(tape.constant(Tensor::full({5, 2, 3}, 0.3)), state);
-      tape.backward(mean(y));
-      adam.step();
-      state = detach(next);
-      ++count;
-    }
-  };
-  Parts a(path, 1);
-  CHECK_FALSE(a.checkpoint.exists());
-  CHECK_THROWS_WITH_AS(a.checkpoint.load(), doctest::Contains("there is no run to resume"), Error);
-  a.step();
-  a.number = 0.1 + 0.2;
-  a.text = "rows\nand \"quotes\"";
-  a.checkpoint.set({{"cell", "lstm"}});
-  a.checkpoint.save();
-  CHECK(a.checkpoint.settings().at("cell") == "lstm");
-
-  Parts b(path, 2);
-  b.checkpoint.load();
-  CHECK(b.count == 1);
-  CHECK(b.number == 0.1 + 0.2);
-  CHECK(b.text == a.text);
-  a.step();
-  b.step();
-  for (std::size_t i = 0; i < a.model.parameters().size(); ++i)
-    CHECK(a.model.parameters()[i]->value().to_vector() == b.model.parameters()[i]->value().to_vector());
-
-  CHECK_THROWS_AS(Parts(path, 1, 5).checkpoint.load(), Error);
-  CHECK_THROWS_WITH_AS(Checkpoint(path, "other").load(), doctest::Contains("not a checkpoint of other"), Error);
-  b.checkpoint.fix("text", "1234");
-  CHECK_THROWS_WITH_AS(b.checkpoint.load(), doctest::Contains("the text is not the same"), Error);
-  TensorFile file = read_safetensors(path);
-  for (const char* key : {"count", "number", "text", "generator.dropout_l0.generator"}) {
-    TensorFile damaged = file;
-    REQUIRE(damaged.metadata.erase(key) == 1);
-    write_safetensors(path, damaged);
-    CHECK_THROWS_WITH_AS(Parts(path, 1).checkpoint.load(), doctest::Contains(key), Error);
-  }
-}
-
 TEST_CASE("an earlier run is set aside, each in a folder of its own") {
   Folder folder;
   folder.write("a", "1");
@@ -159,10 +81,4 @@ TEST_CASE("a plot with quotes in its title and path is drawn, or its absence doe
   if (fs::exists(folder / "o'.svg")) CHECK(content_of(folder / "o'.svg").find("a_b") != std::string::npos);
   draw({.title = "", .x_label = "", .y_label = "", .curves = {{2, ""}}}, folder / "gone.csv", folder / "gone.svg");
   CHECK_FALSE(fs::exists(folder / "gone.svg"));
-}
-
-TEST_CASE("a time is written as a clock shows it") {
-  CHECK(clock_text(5) == "0:05");
-  CHECK(clock_text(125.4) == "2:05");
-  CHECK(clock_text(3725) == "1:02:05");
 }

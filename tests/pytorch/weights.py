@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
@@ -22,18 +21,7 @@ except ImportError:
     print("skipped: no PyTorch")
     sys.exit(77)
 
-
-def read_safetensors(path):
-    data = path.read_bytes()
-    (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
-    metadata, tensors = header.pop("__metadata__", {}), {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        kind = {"F32": torch.float32, "F64": torch.float64}[entry["dtype"]]
-        values = torch.frombuffer(bytearray(data[8 + size + begin : 8 + size + end]), dtype=kind)
-        tensors[name] = values.reshape(entry["shape"])
-    return metadata, tensors
+import tensor_file
 
 
 def main():
@@ -50,8 +38,8 @@ def main():
         files = sorted(pathlib.Path(folder).glob("*.weights.safetensors"))
         assert len(files) == 6, files
         for path in files:
-            metadata, weights = read_safetensors(path)
-            _, run = read_safetensors(path.with_name(path.name.replace(".weights.", ".run.")))
+            metadata, weights = tensor_file.read(path)
+            _, run = tensor_file.read(path.with_name(path.name.replace(".weights.", ".run.")))
             options = json.loads(metadata["options"])
             model = getattr(torch.nn, metadata["kind"])(3, 4, **options).double()
             model.load_state_dict(weights, strict=True)

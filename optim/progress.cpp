@@ -1,4 +1,4 @@
-#include <examples/common/progress.h>
+#include <optim/progress.h>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -6,9 +6,9 @@
 
 #include <cmath>
 
-namespace unroll::examples {
+namespace unroll {
 
-std::string clock_text(double seconds) {
+std::string detail::clock_text(double seconds) {
   const auto s = static_cast<long long>(std::lround(std::max(seconds, 0.0)));
   if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
   return fmt::format("{}:{:02}", s / 60, s % 60);
@@ -25,7 +25,7 @@ void Progress::show(Index step, std::string_view details) {
   const double per_second = units_per_second(step);
   const double left = per_second > 0 ? static_cast<double>(total_ - step) * units_ / per_second : 0;
   std::string line = fmt::format("step {}/{}  {}  {:.1f}k {}/s  {} left", step, total_, details, per_second / 1000,
-                                 unit_, clock_text(left));
+                                 unit_, detail::clock_text(left));
   if (live_) {
     // A line that wraps could not be written over.
     struct winsize window {};
@@ -51,4 +51,4 @@ double Progress::units_per_second(Index step) const {
   return elapsed > 0 ? static_cast<double>(step - done_) * units_ / elapsed : 0;
 }
 
-}  // namespace unroll::examples
+}  // namespace unroll

@@ -6,10 +6,12 @@
 #include <string>
 #include <string_view>
 
-namespace unroll::examples {
+namespace unroll {
 
+namespace detail {
 /// "1:02:03" or "2:03".
 std::string clock_text(double seconds);
+}  // namespace detail
 
 /// How far a run is, on standard error: on a terminal one line that is written over, ten times a second at
 /// most; elsewhere a plain line every ten seconds. Also the run's stop-watch.
@@ -40,4 +42,4 @@ class Progress {
   Clock::time_point start_ = Clock::now(), next_ = start_;
 };
 
-}  // namespace unroll::examples
+}  // namespace unroll
