@@ -28,8 +28,8 @@ class Parameter {
   const Shape& shape() const { return value_.shape(); }
   DType dtype() const { return value_.dtype(); }
   Index size() const { return value_.size(); }
-  /// To be changed, ask for it anew after the last use on a tape: a tape may keep a copy, and sees by `version` that
-  /// it is out of date.
+  /// To be changed in place, for a tape that has used it knows its memory. Ask for it anew after the last use on a
+  /// tape: a tape may keep a copy, and sees by `version` that it is out of date.
   Tensor& value() {
     ++version_;
     return value_;

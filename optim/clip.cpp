@@ -35,33 +35,55 @@ class WithGrad {
 template <class T>
 using Piece = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
 
-/// combine(of_piece(x), of_piece(x), ...) over the pieces x of a tensor, of which there are few, so that the results
-/// need no heap. How it is cut follows from its size alone.
+/// combine(of_piece(x), of_piece(y), ...) over the pieces of a tensor, or of some rows of it, of which there are few,
+/// so that the results need no heap. How it is cut follows from its size alone.
 template <class OfPiece, class Combine>
-double reduce(const Tensor& tensor, OfPiece&& of_piece, Combine&& combine) {
+double reduce(const Tensor& tensor, const std::vector<Index>* rows, OfPiece&& of_piece, Combine&& combine) {
   return with_type(tensor.dtype(), [&]<class T>(T) {
     constexpr Index most = 64, aligned = 16;
-    alignas(64) std::array<double, most> results;  // Eigen's sums depend on the alignment
-    const Index count = tensor.size();
-    const Index each = std::max((count + most * aligned - 1) / (most * aligned) * aligned, detail::parallel_grain);
+    alignas(64) std::array<double, most> results;  // Eigen sums in an order that depends on the alignment
+    const T* x = tensor.data<T>();
+    const Index row = rows == nullptr ? 1 : tensor.size() / tensor.shape()[0];
+    const Index count = rows == nullptr ? tensor.size() : static_cast<Index>(rows->size());
+    const Index each =
+        std::max((count + most * aligned - 1) / (most * aligned) * aligned, detail::parallel_grain / row);
     const Index pieces = (count + each - 1) / each;
-    detail::for_each_block(pieces, [&, x = tensor.data<T>()](Index piece) {
-      const Index begin = piece * each;
-      results[static_cast<std::size_t>(piece)] = of_piece(Piece<T>(x + begin, std::min(each, count - begin)));
+    detail::for_each_block(pieces, [&](Index piece) {
+      const Index begin = piece * each, end = std::min(begin + each, count);
+      double& result = results[static_cast<std::size_t>(piece)];
+      if (rows == nullptr) {
+        result = of_piece(Piece<T>(x + begin, end - begin));
+        return;
+      }
+      result = 0;
+      for (Index i = begin; i < end; ++i) {
+        const Piece<T> used(x + (*rows)[static_cast<std::size_t>(i)] * row, row);
+        alignas(64) const std::array<double, 2> both = {result, static_cast<double>(of_piece(used))};
+        result = combine(Piece<double>(both.data(), 2));
+      }
     });
-    return static_cast<double>(combine(Piece<double>(results.data(), pieces)));
+    return pieces == 0 ? 0 : static_cast<double>(combine(Piece<double>(results.data(), pieces)));
   });
 }
 
+/// Calls `f` with pieces of what of a gradient can differ from zero.
+template <class F>
+void update_grad(Parameter& parameter, F&& f) {
+  if (const std::vector<Index>* rows = parameter.grad_rows())
+    detail::update_rows(f, *rows, parameter.grad());
+  else
+    detail::update_elementwise(f, parameter.grad());
+}
+
 /// NaN when there is one.
-double largest_magnitude(const Tensor& tensor) {
+double largest_magnitude(const Tensor& tensor, const std::vector<Index>* rows = nullptr) {
   auto largest = [](const auto& x) { return x.abs().template maxCoeff<Eigen::PropagateNaN>(); };
-  return reduce(tensor, largest, largest);
+  return reduce(tensor, rows, largest, largest);
 }
 
 /// The sum of f(x) over the elements x, as double.
 template <class F>
-double sum_of(const Tensor& tensor, F&& f) {
+double sum_of(const Parameter& parameter, F&& f) {
   auto sum_piece = [&](const auto& x) {
     constexpr Index lanes = 16;  // as many sums side by side keep a vector unit busy
     Eigen::Array<double, lanes, 1> sums = Eigen::Array<double, lanes, 1>::Zero();
@@ -71,17 +93,16 @@ double sum_of(const Tensor& tensor, F&& f) {
     for (Index i = whole; i < count; ++i) sums[i - whole] += f(static_cast<double>(x[i]));
     return sums.sum();
   };
-  return reduce(tensor, sum_piece, [](const auto& sums) { return sums.sum(); });
+  return reduce(parameter.grad(), parameter.grad_rows(), sum_piece, [](const auto& sums) { return sums.sum(); });
 }
 
 /// sum (|g| / scale)^p.
 double sum_of_powers(const WithGrad& parameters, double p, double scale) {
   double sum = 0;
-  for (Parameter* parameter : parameters) {
-    const Tensor& grad = parameter->grad();
-    sum += scale == 1 && p == 2   ? sum_of(grad, [](double g) { return g * g; })
-           : scale == 1 && p == 1 ? sum_of(grad, [](double g) { return std::abs(g); })
-                                  : sum_of(grad, [=](double g) { return std::pow(std::abs(g) / scale, p); });
+  for (const Parameter* parameter : parameters) {
+    sum += scale == 1 && p == 2   ? sum_of(*parameter, [](double g) { return g * g; })
+           : scale == 1 && p == 1 ? sum_of(*parameter, [](double g) { return std::abs(g); })
+                                  : sum_of(*parameter, [=](double g) { return std::pow(std::abs(g) / scale, p); });
   }
   return sum;
 }
@@ -90,7 +111,7 @@ double sum_of_powers(const WithGrad& parameters, double p, double scale) {
 double largest_grad(const WithGrad& parameters, NonFinite non_finite, const char* function) {
   double largest = 0;
   for (Parameter* parameter : parameters) {
-    const double own = largest_magnitude(parameter->grad());
+    const double own = largest_magnitude(parameter->grad(), parameter->grad_rows());
     largest = std::max(largest, own);
     if (std::isfinite(own)) continue;
     if (non_finite == NonFinite::error)
@@ -175,8 +196,7 @@ double clip_grad_norm(const std::vector<Parameter*>& parameters, double max_norm
   const double root = p == 2 ? std::sqrt(sum) : std::pow(sum, 1 / p), norm = root * scale;
   if (norm <= max_norm) return norm;
   const double factor = max_norm / scale / root;
-  for (Parameter* parameter : with_grad)
-    detail::update_elementwise([=](auto g) { multiply(g, factor); }, parameter->grad());
+  for (Parameter* parameter : with_grad) update_grad(*parameter, [=](auto g) { multiply(g, factor); });
   return norm;
 }
 
@@ -186,12 +206,10 @@ double clip_grad_value(const std::vector<Parameter*>& parameters, double max, No
   const double largest = largest_grad(with_grad, non_finite, "clip_grad_value");
   if (largest <= max || !std::isfinite(largest)) return largest;
   for (Parameter* parameter : with_grad)
-    detail::update_elementwise(
-        [=]<class A>(A g) {
-          using T = typename A::Scalar;
-          g = g.max(static_cast<T>(-max)).min(static_cast<T>(max));
-        },
-        parameter->grad());
+    update_grad(*parameter, [=]<class A>(A g) {
+      using T = typename A::Scalar;
+      g = g.max(static_cast<T>(-max)).min(static_cast<T>(max));
+    });
   return largest;
 }
 

@@ -23,8 +23,7 @@ inline double saved_number(const char* owner, const std::map<std::string, Tensor
 /// The same, of something counted.
 inline Index saved_count(const char* owner, const std::map<std::string, Tensor>& state, const std::string& name) {
   const double count = saved_number(owner, state, name);
-  if (!is_count(count))
-    fail("{}: the saved \"{}\" is {}; the state is damaged", owner, name, count);
+  if (!is_count(count)) fail("{}: the saved \"{}\" is {}; the state is damaged", owner, name, count);
   return static_cast<Index>(count);
 }
 

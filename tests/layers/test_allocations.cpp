@@ -1,74 +1,16 @@
-// After its first step a training loop makes no heap allocation. Counted by replacing operator new and malloc
-// for this whole test program.
+// After its first step a training loop makes no heap allocation.
 
 #include <autograd/autograd.h>
 #include <layers/layers.h>
 #include <optim/optim.h>
+#include <tests/count_allocations.h>
 
 #include <doctest/doctest.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNROLL_COUNTS_ALLOCATIONS 0  // the sanitizers replace malloc themselves
-#elif defined(__has_feature)
-#define UNROLL_COUNTS_ALLOCATIONS !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define UNROLL_COUNTS_ALLOCATIONS 1
-#endif
-
 #if UNROLL_COUNTS_ALLOCATIONS && defined(__GLIBC__)
 
-#include <atomic>
-#include <cerrno>
-#include <cstdlib>
-
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-}
-
-namespace {
-
-std::atomic<bool> counting{false};
-std::atomic<long> allocations{0};
-
-void count() {
-  if (counting) ++allocations;
-}
-
-}  // namespace
-
-// operator new calls malloc, so it is counted by it.
-extern "C" {
-void* malloc(std::size_t size) {
-  count();
-  return __libc_malloc(size);
-}
-void* calloc(std::size_t n, std::size_t size) {
-  count();
-  return __libc_calloc(n, size);
-}
-void* realloc(void* old, std::size_t size) {
-  count();
-  return __libc_realloc(old, size);
-}
-void* memalign(std::size_t alignment, std::size_t size) {
-  count();
-  return __libc_memalign(alignment, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
-  count();
-  return __libc_memalign(alignment, size);
-}
-int posix_memalign(void** memory, std::size_t alignment, std::size_t size) {
-  count();
-  *memory = __libc_memalign(alignment, size);
-  return *memory == nullptr ? ENOMEM : 0;
-}
-}
-
 using namespace unroll;
+using namespace unroll::testing;
 
 namespace {
 
@@ -107,32 +49,20 @@ std::vector<long> allocations_by_step() {
   Tape tape;
   std::vector<long> counts(6);
   for (long& step : counts) {
-    allocations = 0;
-    counting = true;
-    tape.clear();
-    auto [y, next] = model.layer(model.embedding(tape, Indices(ids, {steps, batch})), state);
-    Var loss = cross_entropy(model.head(model.dropout(y)), targets);
-    tape.backward(loss);
-    clip_grad_norm(model.parameters(), 1.0);
-    adam.step();
-    state = detach(next);
-    counting = false;
-    step = allocations;
+    step = allocations_of([&] {
+      tape.clear();
+      auto [y, next] = model.layer(model.embedding(tape, Indices(ids, {steps, batch})), state);
+      Var loss = cross_entropy(model.head(model.dropout(y)), targets);
+      tape.backward(loss);
+      clip_grad_norm(model.parameters(), 1.0);
+      adam.step();
+      state = detach(next);
+    });
   }
   return counts;
 }
 
 }  // namespace
-
-TEST_CASE("the counter counts") {
-  counting = true;
-  allocations = 0;
-  std::vector<int>* v = new std::vector<int>(100);
-  counting = false;
-  CHECK(v->size() == 100);
-  delete v;
-  CHECK(allocations == 2);
-}
 
 TEST_CASE_TEMPLATE("a training step after the first makes no heap allocation", Layer, RNN, LSTM, GRU) {
   std::vector<long> counts = allocations_by_step<Layer>();
@@ -159,16 +89,15 @@ TEST_CASE_TEMPLATE("streaming, one step at a time: no heap allocation, constant 
   double worst = 0;
   for (Index t = 0; t < steps; ++t) {
     std::copy_n(x.data<float>() + t * inputs, inputs, now.data<float>());
-    allocations = 0;
-    counting = true;
-    tape.clear();
-    auto [output, next] = layer(tape.constant(now), state);
-    y.assign(output.value());
-    state = detach(next);
-    counting = false;
+    const long made = allocations_of([&] {
+      tape.clear();
+      auto [output, next] = layer(tape.constant(now), state);
+      y.assign(output.value());
+      state = detach(next);
+    });
     for (Index k = 0; k < 24; ++k) worst = std::max(worst, std::abs(y.at({0, 0, k}) - expected.at({t, 0, k})));
     if (t == 0) held = tape.bytes_held();
-    if (t > 0 && allocations > 0) FAIL("step ", t, " makes ", allocations.load(), " allocations");
+    if (t > 0 && made > 0) FAIL("step ", t, " makes ", made, " allocations");
   }
   CHECK(tape.bytes_held() == held);
   CHECK(worst < 1e-6);
@@ -182,15 +111,14 @@ TEST_CASE("a step of a sparse table after the first makes no heap allocation") {
   for (int step = 0; step < 5; ++step) {
     std::vector<std::int32_t> ids(20);
     for (std::int32_t& id : ids) id = static_cast<std::int32_t>(rng.below(1000));
-    allocations = 0;
-    counting = true;
-    tape.clear();
-    tape.backward(sum(square(table(tape, ids))));
-    clip_grad_norm(table.parameters(), 1.0);
-    adam.step();
-    counting = false;
+    const long made = allocations_of([&] {
+      tape.clear();
+      tape.backward(sum(square(table(tape, ids))));
+      clip_grad_norm(table.parameters(), 1.0);
+      adam.step();
+    });
     CAPTURE(step);
-    if (step > 0) CHECK(allocations == 0);
+    if (step > 0) CHECK(made == 0);
   }
 }
 
@@ -198,15 +126,14 @@ TEST_CASE("a step of batched products after the first makes no heap allocation")
   const Tensor x({6, 70, 90}), w({6, 90, 80}), v({80}), seed({6, 70});
   Tape tape;
   for (int step = 0; step < 5; ++step) {
-    allocations = 0;
-    counting = true;
-    tape.clear();
-    Var a = tape.variable(x), b = tape.variable(w);
-    tape.backward(matmul(matmul(a, b), tape.variable(v)), seed);
-    tape.backward(sum(Var(matmul(transpose(b), transpose(a)))) + sum(Var(matmul(b[0][0], transpose(b)))));
-    counting = false;
+    const long made = allocations_of([&] {
+      tape.clear();
+      Var a = tape.variable(x), b = tape.variable(w);
+      tape.backward(matmul(matmul(a, b), tape.variable(v)), seed);
+      tape.backward(sum(Var(matmul(transpose(b), transpose(a)))) + sum(Var(matmul(b[0][0], transpose(b)))));
+    });
     CAPTURE(step);
-    if (step > 0) CHECK(allocations == 0);
+    if (step > 0) CHECK(made == 0);
   }
 }
 
