@@ -18,10 +18,10 @@ namespace unroll {
 
 /// One step of a recurrent network, split so that the input's part can be computed for all steps at once.
 ///
-///     struct State { Var h, ...; };                          // up to four Vars, each [N, H]; h, the first, is the
-///     output Cell(Index inputs, Index hidden, Generator& rng, Options options); Var project(const Var& x) const; // x
-///     [T, N, D] -> [T, N, G], each row by itself State operator()(const Var& x_t, const State&) const;  // x_t [N, G]:
-///     one step of what project gave
+///     struct State { Var h, ...; };                          // up to four Vars, each [N, H]; h, the first, is put out
+///     Cell(Index inputs, Index hidden, Generator& rng, Options options);
+///     Var project(const Var& x) const;                       // x [T, N, D] -> [T, N, G], each row by itself
+///     State operator()(const Var& x_t, const State&) const;  // one step; x_t [N, G] is one step of what project gave
 ///
 /// T is time, N the batch, D the input's size, H the hidden size, G what the cell makes of it. A cell may also have
 ///
