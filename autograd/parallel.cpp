@@ -1,5 +1,7 @@
 #include <autograd/parallel.h>
 
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
 #include <oneapi/tbb/task_group.h>
 
 #include <atomic>
@@ -8,6 +10,19 @@
 #include <vector>
 
 namespace unroll::detail {
+
+Index threads() { return UNROLL_THREAD_SANITIZER ? 2 : tbb::this_task_arena::max_concurrency(); }
+
+void run_blocks(Index blocks, void (*call)(void* what, Index block), void* what) {
+  if (UNROLL_THREAD_SANITIZER || threads() == 1) {  // oneTBB is not instrumented
+    for (Index block = 0; block < blocks; ++block) call(what, block);
+    return;
+  }
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(
+        Index{0}, blocks, [=](Index block) { call(what, block); }, tbb::static_partitioner());
+  });
+}
 
 namespace {
 

@@ -2,10 +2,8 @@
 
 #include <autograd/shape.h>
 
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
-
 #include <memory>
+#include <type_traits>
 
 #if defined(__SANITIZE_THREAD__)
 #define UNROLL_THREAD_SANITIZER 1
@@ -21,7 +19,7 @@ namespace unroll::detail {
 inline constexpr Index parallel_grain = 1 << 11;
 
 /// The number of threads that work is shared among.
-inline Index threads() { return UNROLL_THREAD_SANITIZER ? 2 : tbb::this_task_arena::max_concurrency(); }
+Index threads();
 
 /// Threads that wait in a loop for the next of many short pieces of work. A step of a recurrent layer is a dozen
 /// operations of some microseconds each: waking a task for every one of them would take longer than what it saves.
@@ -65,15 +63,20 @@ class Team {
   bool alone_ = false;
 };
 
-/// The same for a single long loop that comes without a tape, by oneTBB's own scheduling. The wait is isolated, so that
-/// a waiting thread takes no unrelated task.
+/// Calls `call(what, block)` for every block, by oneTBB's own scheduling.
+void run_blocks(Index blocks, void (*call)(void* what, Index block), void* what);
+
+/// The same as Team's for a single long loop that comes without a tape. The wait is isolated, so that a waiting thread
+/// takes no unrelated task.
 template <class F>
 void for_each_block(Index blocks, F&& f) {
-  if (blocks <= 1 || UNROLL_THREAD_SANITIZER || threads() == 1) {  // oneTBB is not instrumented
-    for (Index block = 0; block < blocks; ++block) f(block);
+  if (blocks > 1) {
+    run_blocks(
+        blocks, [](void* what, Index block) { (*static_cast<std::remove_reference_t<F>*>(what))(block); },
+        const_cast<void*>(static_cast<const void*>(&f)));
     return;
   }
-  tbb::this_task_arena::isolate([&] { tbb::parallel_for(Index{0}, blocks, f, tbb::static_partitioner()); });
+  for (Index block = 0; block < blocks; ++block) f(block);
 }
 
 }  // namespace unroll::detail

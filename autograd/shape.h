@@ -102,11 +102,21 @@ Shape broadcast(const Shape& a, const Shape& b, std::string_view function, Sourc
 
 }  // namespace unroll
 
+namespace unroll::detail {
+
+/// What a formatter does with text. (fmt::format_to would compile fmt's whole engine into every file.)
+template <class Out>
+Out put(Out out, std::string_view text) {
+  return std::copy(text.begin(), text.end(), out);
+}
+
+}  // namespace unroll::detail
+
 template <>
 struct fmt::formatter<unroll::Shape> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(const unroll::Shape& shape, format_context& context) const {
-    return fmt::format_to(context.out(), "{}", unroll::to_string(shape));
+    return unroll::detail::put(context.out(), unroll::to_string(shape));
   }
 };
 
@@ -114,6 +124,6 @@ template <>
 struct fmt::formatter<unroll::DType> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(unroll::DType type, format_context& context) const {
-    return fmt::format_to(context.out(), "{}", unroll::name_of(type));
+    return unroll::detail::put(context.out(), unroll::name_of(type));
   }
 };

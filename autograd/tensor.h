@@ -156,7 +156,7 @@ template <>
 struct fmt::formatter<unroll::TensorView> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(const unroll::TensorView& tensor, format_context& context) const {
-    return fmt::format_to(context.out(), "{}", unroll::to_string(tensor));
+    return unroll::detail::put(context.out(), unroll::to_string(tensor));
   }
 };
 

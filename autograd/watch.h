@@ -76,6 +76,6 @@ template <>
 struct fmt::formatter<unroll::Profile> {
   constexpr auto parse(format_parse_context& context) { return context.begin(); }
   auto format(const unroll::Profile& profile, format_context& context) const {
-    return fmt::format_to(context.out(), "{}", unroll::to_string(profile));
+    return unroll::detail::put(context.out(), unroll::to_string(profile));
   }
 };

@@ -71,4 +71,6 @@ GRUCell::Gates GRUCell::gates(const Var& gates_x, const State& before, const Sta
   return {r, z, tanh(n_x + r * slice(a, 1, 2 * hidden, 3 * hidden))};
 }
 
+template class Recurrent<GRUCell>;
+
 }  // namespace unroll

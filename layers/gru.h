@@ -54,5 +54,6 @@ class GRUCell : public Module {
 
 /// A layer, or a stack, of gated recurrent units: see Recurrent.
 using GRU = Recurrent<GRUCell>;
+extern template class Recurrent<GRUCell>;
 
 }  // namespace unroll

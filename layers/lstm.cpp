@@ -76,4 +76,6 @@ LSTMCell::Gates LSTMCell::gates(const Var& gates_x, const State& before, const S
   return {sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)};
 }
 
+template class Recurrent<LSTMCell>;
+
 }  // namespace unroll

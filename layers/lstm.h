@@ -67,5 +67,6 @@ class LSTMCell : public Module {
 
 /// A layer, or a stack, of LSTM cells: see Recurrent.
 using LSTM = Recurrent<LSTMCell>;
+extern template class Recurrent<LSTMCell>;
 
 }  // namespace unroll

@@ -31,4 +31,6 @@ RNNCell::State RNNCell::operator()(const Var& x, const State& s) const {
   return {h};
 }
 
+template class Recurrent<RNNCell>;
+
 }  // namespace unroll

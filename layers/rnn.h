@@ -37,5 +37,6 @@ class RNNCell : public Module {
 
 /// A layer, or a stack, of simple recurrent cells: see Recurrent.
 using RNN = Recurrent<RNNCell>;
+extern template class Recurrent<RNNCell>;
 
 }  // namespace unroll
