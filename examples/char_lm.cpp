@@ -2,10 +2,9 @@
 
 #include <autograd/autograd.h>
 #include <examples/common/cells.h>
+#include <examples/common/language_model.h>
 #include <examples/common/run.h>
-#include <examples/common/sampling.h>
 #include <examples/common/text.h>
-#include <examples/common/windows.h>
 #include <layers/layers.h>
 #include <optim/optim.h>
 
@@ -55,43 +54,16 @@ struct CharModel : Module {
   }
 };
 
-/// The mean of -ln p(next byte) over a whole text: its state is carried from window to window.
+/// The prompt, and what the model makes of it.
 template <class Layer>
-double evaluate(CharModel<Layer>& model, Windows& windows) {
-  Tape tape = Tape::inference();
-  RecurrentState state;
-  Mean nats;
-  model.eval();
-  for (Index k = 0; k < windows.count(); ++k) {
-    tape.clear();
-    auto [inputs, targets] = windows[k];
-    auto [logits, next] = model(tape, inputs, state);
-    nats.add(cross_entropy(logits, targets).item(), static_cast<double>(inputs.size()));
-    state = detach(next);
-  }
-  model.train();
-  return nats.value();
-}
-
-/// Reads the prompt, then draws one byte after another, each of which is the next step's input.
-template <class Layer>
-std::string generate(CharModel<Layer>& model, const Vocabulary& vocabulary, const Options& o) {
-  Generator rng = Generator(o.seed).split(1);
-  Tape tape = Tape::inference();
-  RecurrentState state;
-  model.eval();
-  std::string text = o.prompt;
+std::string continue_text(CharModel<Layer>& model, const Vocabulary& vocabulary, const Options& o) {
   // With no prompt, as at the start of a line.
-  std::vector<std::int32_t> input = vocabulary.encode(!text.empty() ? text : vocabulary.contains('\n') ? "\n" : "");
-  if (input.empty()) input = {0};
-  for (Index i = 0; i < o.length; ++i) {
-    tape.clear();
-    const Index steps = static_cast<Index>(input.size());
-    auto [logits, next] = model(tape, Indices(input, {steps, 1}), state);
-    input = {static_cast<std::int32_t>(draw(logits[steps - 1].value(), o.temperature, o.top_k, rng))};
-    text += vocabulary.byte(input.front());
-    state = detach(next);
-  }
+  std::vector<std::int32_t> prompt = vocabulary.encode(!o.prompt.empty()           ? o.prompt
+                                                       : vocabulary.contains('\n') ? "\n"
+                                                                                   : "");
+  if (prompt.empty()) prompt = {0};
+  std::string text = o.prompt;
+  for (const std::int32_t byte : generate(model, prompt, o, Generator(o.seed).split(1))) text += vocabulary.byte(byte);
   return text;
 }
 
@@ -148,7 +120,7 @@ int train(const Options& o, const CLI::App& app) {
   if (run.stopped()) return exit_stopped;
 
   run.finish();
-  fmt::print("{}\n", generate(model, vocabulary, o));
+  fmt::print("{}\n", continue_text(model, vocabulary, o));
   print_result({{"steps", run.step()},
                 {"train_bits_per_char", run.train_loss() / ln2},
                 {"validation_nats", run.validation_loss()},
@@ -165,7 +137,7 @@ int sample(const Options& o, const std::string& vocabulary_json) {
   const Vocabulary vocabulary = Vocabulary::from_json(vocabulary_json);
   CharModel<Layer> model(vocabulary.size(), o, Generator(o.seed));
   load_weights(find_weights(o), model);
-  fmt::print("{}\n", generate(model, vocabulary, o));
+  fmt::print("{}\n", continue_text(model, vocabulary, o));
   return exit_ok;
 }
 
