@@ -1,5 +1,7 @@
 #pragma once
 
+#include <autograd/tensor.h>
+
 #include <array>
 #include <cstddef>
 #include <memory>
@@ -50,9 +52,7 @@ class Arena {
 
   std::vector<Block> blocks_;
   std::size_t block_ = 0;
-  /// Where nothing lies before there is a block. Not null, to which no offset may be added, 0 bytes long or not.
-  alignas(64) static inline std::byte nowhere_[64] = {};
-  std::byte* memory_ = nowhere_;
+  std::byte* memory_ = nowhere;
   std::size_t used_ = 0;
   std::size_t capacity_ = 0;
 };

@@ -136,7 +136,7 @@ void Tensor::fill(double value) {
 void Tensor::assign(const TensorView& view) {
   bool moved_from = !data_ && size() > 0;
   if (shape_ != view.shape() || dtype_ != view.dtype() || moved_from) *this = Tensor(view.shape(), view.dtype());
-  detail::copy(data_.get(), Layout(shape_), view.raw(), view.layout(), dtype_);
+  detail::copy(raw(), Layout(shape_), view.raw(), view.layout(), dtype_);
 }
 
 Tensor Tensor::to(DType dtype) const {

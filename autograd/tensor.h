@@ -7,6 +7,11 @@
 
 namespace unroll {
 
+namespace detail {
+/// Where nothing lies. Not null, to which no offset may be added, 0 bytes long or not.
+alignas(64) inline std::byte nowhere[64] = {};
+}  // namespace detail
+
 /// A row-major matrix over somebody else's memory, its rows a fixed distance apart.
 template <class T>
 using MatrixMap =
@@ -86,10 +91,10 @@ class Tensor {
   ConstMatrixMap<T> matrix() const {
     return view().matrix<T>();
   }
-  void* raw() { return data_.get(); }
-  const void* raw() const { return data_.get(); }
+  void* raw() { return data_ ? data_.get() : detail::nowhere; }
+  const void* raw() const { return data_ ? data_.get() : detail::nowhere; }
 
-  TensorView view() const { return {data_.get(), dtype_, Layout(shape_)}; }
+  TensorView view() const { return {raw(), dtype_, Layout(shape_)}; }
   operator TensorView() const { return view(); }  // NOLINT(google-explicit-constructor)
 
   double at(std::initializer_list<Index> index) const { return view().at(index); }
@@ -142,7 +147,7 @@ ConstMatrixMap<T> TensorView::matrix() const {
 template <class T>
 T* Tensor::data() {
   if (dtype_ != dtype_of<T>) detail::fail_type(dtype_, dtype_of<T>);
-  return static_cast<T*>(data_.get());
+  return static_cast<T*>(raw());
 }
 
 template <class T>
