@@ -16,12 +16,19 @@ inline constexpr Index update_piece = 512;
 template <class T>
 using Piece = Eigen::Array<T, Eigen::Dynamic, 1, 0, update_piece, 1>;
 
+template <class T>
+auto piece_of(Tensor& tensor, Index begin, Index count) {
+  return Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(tensor.data<T>() + begin, count);
+}
+template <class T>
+auto piece_of(const Tensor& tensor, Index begin, Index count) {
+  return Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(tensor.data<T>() + begin, count);
+}
+
 /// Calls `f(x...)` with pieces of the elements [begin, end) of the tensors.
 template <class T, class F, class... Tensors>
 void update_range(F& f, Index begin, Index end, Tensors&... tensors) {
-  for (; begin < end; begin += update_piece)
-    f(Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(tensors.template data<T>() + begin,
-                                                     std::min(update_piece, end - begin))...);
+  for (; begin < end; begin += update_piece) f(piece_of<T>(tensors, begin, std::min(update_piece, end - begin))...);
 }
 
 /// Calls `f(x...)` with pieces of the tensors as Eigen arrays of their type: an update in the paper's symbols

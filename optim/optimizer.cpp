@@ -66,12 +66,17 @@ void Optimizer::prepare(Slot& slot) const {
 }
 
 void Optimizer::step() {
+  const double factor = schedule_(steps_);  // first of all: when it throws, nothing has moved
   for (Slot& slot : slots_) {
     Parameter& parameter = *slot.parameter;
     if (!parameter.has_grad() || !parameter.trainable()) continue;
     prepare(slot);
     ++slot.steps;
-    Update one{parameter.value(),    parameter.grad(), slot.averages, rate(slot.group), static_cast<double>(slot.steps),
+    Update one{parameter.value(),
+               parameter.grad(),
+               slot.averages,
+               scheduled(groups_[slot.group], factor),
+               static_cast<double>(slot.steps),
                parameter.grad_rows()};
     apply(one, slot.group);
     parameter.use_up_grad();

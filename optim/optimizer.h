@@ -42,7 +42,7 @@ class Optimizer {
   std::size_t groups() const { return groups_.size(); }
 
   /// The learning rate of a group's next step: base_rate * schedule(steps) * rate_factor.
-  double rate(std::size_t group = 0) const { return at(group).rate * schedule_(steps_) * rate_factor_; }
+  double rate(std::size_t group = 0) const { return scheduled(at(group), schedule_(steps_)); }
   /// A group's own learning rate, at first that of its options. Throws Error unless it is finite and at least 0.
   double base_rate(std::size_t group = 0) const { return at(group).rate; }
   void set_base_rate(double rate, std::size_t group = 0);
@@ -97,7 +97,6 @@ class Optimizer {
 
   /// Throws Error unless low <= value < high.
   void check(const char* option, double value, double low, double high = std::numeric_limits<double>::infinity()) const;
-  const std::string& kind() const { return kind_; }
 
  private:
   struct Group {
@@ -112,6 +111,7 @@ class Optimizer {
     std::vector<Tensor> averages = {};
   };
   const Group& at(std::size_t group) const;
+  double scheduled(const Group& group, double factor) const { return group.rate * factor * rate_factor_; }
   void prepare(Slot& slot) const;
   Slot load_slot(const Slot& slot, const std::map<std::string, Tensor>& state, std::vector<std::string>& faults) const;
 

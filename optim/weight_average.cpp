@@ -42,8 +42,8 @@ void WeightAverage::update() {
       continue;
     }
     detail::update_elementwise(
-        [=]<class A>(A average, A value) { average += typename A::Scalar(1 - decay) * (value - average); },
-        slot.average, slot.parameter->value());
+        [=]<class A>(A average, auto value) { average += typename A::Scalar(1 - decay) * (value - average); },
+        slot.average, std::as_const(*slot.parameter).value());
   }
   ++updates_;
 }

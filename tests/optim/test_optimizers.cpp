@@ -447,6 +447,23 @@ TEST_CASE("a schedule: of the steps made, also after a resume") {
   CHECK(moved(resumed, p) == 0.0625);
 }
 
+TEST_CASE("a step whose schedule throws changes nothing") {
+  Parameter p("p", Tensor::scalar(2, float64));
+  Adam adam({&p});
+  adam.set_schedule([](Index step) { return step == 1 ? -1.0 : 1.0; });
+  give_gradient(p, Tensor::scalar(1, float64));
+  adam.step();
+  give_gradient(p, Tensor::scalar(1, float64));
+  const double value = p.value().item();
+  const auto state = adam.state_dict();
+  CHECK_ERROR(adam.step(), "step 1");
+  CHECK(p.value().item() == value);
+  CHECK(p.has_grad());
+  const auto after = adam.state_dict();
+  REQUIRE(after.size() == state.size());
+  for (const auto& [name, tensor] : state) CHECK(same_bits(after.at(name), tensor));
+}
+
 namespace {
 
 struct SignDescentOptions {

@@ -58,6 +58,9 @@ TEST_CASE("the average is that of a plain loop in double, with and without warm-
               (type == float32 ? 3e-7 : 1e-15));
       }
       CHECK(average.updates() == 30);
+      const std::uint64_t version = weights.a.version();
+      average.update();
+      CHECK(weights.a.version() == version);  // it only reads: what a tape has arranged of a weight stays
     }
 }
 
