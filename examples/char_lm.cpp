@@ -74,12 +74,7 @@ int train(const Options& o, const CLI::App& app) {
   vocabulary.encode(o.prompt);  // a prompt that the sample could not begin with shows now
   const std::vector<std::int32_t> bytes = vocabulary.encode(text);
 
-  // Nine tenths to learn from, the last tenth to be judged by: in as many streams, if that leaves none too short.
-  const auto learned = std::span(bytes).first(bytes.size() * 9 / 10),
-             held_out = std::span(bytes).subspan(learned.size());
-  Windows windows(learned, o.batch, o.window);
-  const Index streams = std::clamp<Index>(std::ssize(held_out) / (o.window + 1), 1, o.batch);
-  Windows validation(held_out, streams, o.window, Windows::Rest::keep);
+  SplitWindows windows = split_windows(bytes, o.batch, o.window);
 
   CharModel<Layer> model(vocabulary.size(), o, Generator(o.seed));
   Adam adam(model.parameters(), {.rate = o.rate});
@@ -90,25 +85,25 @@ int train(const Options& o, const CLI::App& app) {
   auto metadata = option_values(app, ModelOptions::names);
   metadata["vocabulary"] = vocabulary.to_json();
   Run run(app, o, model, adam,
-          {.steps = o.epochs > 0 ? o.epochs * windows.count() : o.steps,
-           .steps_per_epoch = static_cast<double>(windows.count()),
+          {.steps = o.epochs > 0 ? o.epochs * windows.training.count() : o.steps,
+           .steps_per_epoch = static_cast<double>(windows.training.count()),
            .units_per_step = static_cast<double>(o.batch * o.window),
            .unit = "chars",
            .loss = "nats",
            .title = fmt::format("Character model: {}, {} hidden units", o.cell, o.hidden),
            .loss_label = "loss (nats per character)",
            .describe = [](double nats) { return fmt::format("loss {:.3f} nats  {:.3f} bits/char", nats, nats / ln2); },
-           .evaluate = [&] { return evaluate(model, validation); },
+           .evaluate = [&] { return evaluate(model, windows.validation); },
            .metadata = metadata});
   run.checkpoint.add("state", state);
   run.checkpoint.fix("text", fingerprint(text));
 
   // Truncated back-propagation through time: each window's state goes on into the next, its gradient stays inside.
   for (run.start(); run.goes_on();) {
-    const Index window = run.step() % windows.count();
+    const Index window = run.step() % windows.training.count();
     if (window == 0) state.reset();  // a new pass over the text
     tape.clear();
-    auto [inputs, targets] = windows[window];
+    auto [inputs, targets] = windows.training[window];
     auto [logits, next] = model(tape, inputs, state);
     Var loss = cross_entropy(logits, targets);
     tape.backward(loss);
@@ -159,14 +154,10 @@ int main(int argc, char** argv) {
   return run_example(app, argc, argv, [&] {
     const auto threads = use_threads(o.threads);
     if (o.resume) restore_run_options(app, o);
-    std::map<std::string, std::string> metadata;
-    if (o.sample) {
-      metadata = read_safetensors(find_weights(o)).metadata;
-      if (!metadata.contains("vocabulary")) fail("{} does not hold weights of char_lm", quoted(find_weights(o)));
-      restore_options(app, metadata, ModelOptions::names);
-    }
+    std::map<std::string, std::string> saved;
+    if (o.sample) saved = restore_model(app, find_weights(o), ModelOptions::names, {"vocabulary"});
     return with_layer(o.cell, [&]<class Layer>(std::type_identity<Layer>) {
-      return o.sample ? sample<Layer>(o, metadata.at("vocabulary")) : train<Layer>(o, app);
+      return o.sample ? sample<Layer>(o, saved.at("vocabulary")) : train<Layer>(o, app);
     });
   });
 }

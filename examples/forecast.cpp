@@ -184,8 +184,7 @@ int main(int argc, char** argv) {
   o.batch = 64;
   o.rate = 0.003;
   o.steps = 3000;
-  add_training_options(app, o);
-  for (const char* unused : {"--resume", "--epochs"}) app.remove_option(app.get_option(unused));
+  add_training_options(app, o, {"resume", "epochs"});
   auto* data = app.add_option("--data", o.data, "A CSV file with names in its first line, the oldest values first")
                    ->default_str("")
                    ->transform(absolute_path());

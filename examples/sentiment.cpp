@@ -15,7 +15,8 @@
 using namespace unroll;
 using namespace unroll::examples;
 
-const std::vector<std::string> models = {"bag_of_words", "rnn", "lstm", "bidirectional_lstm"};
+const std::vector<std::string> models = {"bag_of_words", "rnn", "lstm", "bidirectional_lstm"},
+                               model_options = {"hidden", "embedding"};
 
 struct Options : TrainingOptions {
   Index hidden = 48, embedding = 32, least = 2;
@@ -96,7 +97,7 @@ bool train(const CLI::App& app, const Options& o, const Dataset& data, const std
   Classifier<Layer> model(data.vocabulary.size(), std::ssize(data.labels), o, units, layer_options, rng);
   Adam adam(model.parameters(), {.rate = o.rate});
   const double epoch = static_cast<double>(data.training.size()) / static_cast<double>(o.batch);
-  auto metadata = option_values(app, {"hidden", "embedding"});
+  auto metadata = option_values(app, model_options);
   metadata["vocabulary"] = data.vocabulary.to_json();
   metadata["labels"] = nlohmann::json(data.labels).dump();
   Run run(app, own, model, adam,
@@ -131,11 +132,9 @@ bool train(const CLI::App& app, const Options& o, const Dataset& data, const std
 
 /// The trained LSTM reads a sentence, word by word.
 nlohmann::ordered_json read_aloud(CLI::App& app, Options& o, const std::filesystem::path& weights) {
-  auto metadata = read_safetensors(weights).metadata;
-  if (!metadata.contains("labels")) fail("{} does not hold weights of sentiment", quoted(weights));
-  restore_options(app, metadata, {"hidden", "embedding"});
-  const auto vocabulary = WordVocabulary::from_json(metadata["vocabulary"]);
-  const auto labels = nlohmann::json::parse(metadata["labels"]).get<std::vector<std::string>>();
+  const auto saved = restore_model(app, weights, model_options, {"vocabulary", "labels"});
+  const auto vocabulary = WordVocabulary::from_json(saved.at("vocabulary"));
+  const auto labels = nlohmann::json::parse(saved.at("labels")).get<std::vector<std::string>>();
   Classifier<LSTM> model(vocabulary.size(), std::ssize(labels), o, o.hidden, {.watch = true}, Generator(o.seed));
   load_weights(weights, model);
   model.eval();

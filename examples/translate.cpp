@@ -3,6 +3,7 @@
 #include <autograd/autograd.h>
 #include <examples/common/plot.h>
 #include <examples/common/run.h>
+#include <examples/translate/report.h>
 #include <examples/translate/tokens.h>
 #include <layers/layers.h>
 #include <optim/optim.h>
@@ -121,34 +122,17 @@ void draw_attention(Translator& model, const Phrase& phrase, const std::filesyst
   draw(map, out / (name + ".csv"), out / (name + ".svg"));
 }
 
-/// How many answers are exactly right, of numbers and of dates; some that are not; and pictures for the longest.
+/// How many answers are exactly right, of numbers and of dates; and pictures for the longest.
 void judge(Translator& model, const std::vector<Phrase>& test, const Options& o, nlohmann::ordered_json& result) {
-  const auto greedy = translate_all(model, test, 1), beam = translate_all(model, test, o.beam);
-  std::vector<std::string> mistakes;
-  fmt::print("Exactly right, of phrases whose answers training never saw:\n{:<10} {:>7} {:>9} {:>9}\n", "", "phrases",
-             "greedy", fmt::format("beam {}", o.beam));
-  for (const bool dates : {false, true}) {
-    double count = 0, greedy_right = 0, beam_right = 0;
-    const Phrase* longest = nullptr;
-    for (std::size_t n = 0; n < test.size(); ++n) {
-      const auto& [text, answer] = test[n];
-      if (dates != (answer.find('-') != answer.npos)) continue;
-      const std::string best = text_of(beam[n].front().tokens);
-      count += 1;
-      greedy_right += text_of(greedy[n].front().tokens) == answer;
-      beam_right += best == answer;
-      if (best != answer) mistakes.push_back(fmt::format("  {}: {}, not {}\n", text, best, answer));
-      if (longest == nullptr || text.size() > longest->text.size()) longest = &test[n];
-    }
-    if (longest == nullptr) continue;
-    const char* kind = dates ? "dates" : "numbers";
-    fmt::print("{:<10} {:>7} {:>7.1f} % {:>7.1f} %\n", kind, count, 100 * greedy_right / count,
-               100 * beam_right / count);
-    result[kind] = {{"greedy", greedy_right / count}, {"beam", beam_right / count}};
-    draw_attention(model, *longest, o.out, fmt::format("attention_{}", kind));
-  }
-  if (!mistakes.empty()) fmt::print("Mistakes of the beam search, for example:\n");
-  for (std::size_t i = 0; i < std::min<std::size_t>(5, mistakes.size()); ++i) fmt::print("{}", mistakes[i]);
+  const auto answers = [&](Index width) {
+    std::vector<std::string> best;
+    for (const auto& found : translate_all(model, test, width)) best.push_back(text_of(found.front().tokens));
+    return best;
+  };
+  report(test, answers(1), answers(o.beam), o.beam, result);
+  for (const bool dates : {false, true})
+    if (const Phrase* longest = longest_of(test, dates))
+      draw_attention(model, *longest, o.out, dates ? "attention_dates" : "attention_numbers");
 }
 
 int train(const Options& o, const CLI::App& app) {
@@ -202,9 +186,7 @@ int train(const Options& o, const CLI::App& app) {
 /// Translates a text by saved weights, whose file says what the model is.
 int translate_text(Options& o, CLI::App& app) {
   const auto weights = find_weights(o);
-  const auto metadata = read_safetensors(weights).metadata;
-  if (!metadata.contains("attention")) fail("{} does not hold weights of translate", quoted(weights));
-  restore_options(app, metadata, Options::model);
+  restore_model(app, weights, Options::model);
   Translator model(o, Generator(o.seed));
   load_weights(weights, model);
   const auto all = translate_all(model, {{o.text, ""}}, o.beam);
@@ -223,8 +205,7 @@ int main(int argc, char** argv) {
   o.steps = 1200;
   o.fixed.insert(o.fixed.end(), {"attention", "hidden", "embedding"});
   o.saved = {"steps"};
-  add_training_options(app, o);
-  app.remove_option(app.get_option("--epochs"));
+  add_training_options(app, o, {"epochs"});
   app.add_option("--attention", o.attention, "additive or none")->check(CLI::IsMember({"additive", "none"}));
   app.add_option("--hidden", o.hidden, "Units of the encoder in each direction; the decoder has twice as many")
       ->check(size_range());

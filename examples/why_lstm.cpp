@@ -182,9 +182,8 @@ int main(int argc, char** argv) {
   o.out = "runs/why_lstm";
   o.rate = 0.005;
   o.steps = 2000;
-  add_training_options(app, o);
   // Several small models, one after another: there is no long run to resume.
-  for (const char* name : {"--dropout", "--epochs", "--resume"}) app.remove_option(app.get_option(name));
+  add_training_options(app, o, {"dropout", "epochs", "resume"});
   app.get_option("--out")->description("Folder for the pictures and their numbers");
   app.add_option("--hidden", o.hidden, "Units of a recurrent layer")->check(size_range());
   app.add_option("--length", o.length, "Steps of the longest sequence trained on, whose gradient is plotted")

@@ -79,20 +79,15 @@ std::string continue_text(WordModel<Layer>& model, const WordVocabulary& vocabul
 template <class Layer>
 int train(const Options& o, const CLI::App& app) {
   const std::string text = o.data.empty() ? read_repository() : read_text({o.data.begin(), o.data.end()});
-  // Nine tenths to learn from, and to choose the vocabulary from; the last tenth to be judged by.
   const std::vector<std::string> words = split_words(text);
-  const std::size_t learned = words.size() * 9 / 10;
-  const WordVocabulary vocabulary({words.begin(), words.begin() + static_cast<std::ptrdiff_t>(learned)},
+  const WordVocabulary vocabulary({words.begin(), words.begin() + learned_from(std::ssize(words))},
                                   {.least = o.least, .most = o.vocabulary - 1});
   const std::vector<std::int32_t> ids = vocabulary.encode(words);
-  const auto training = std::span(ids).first(learned), held_out = std::span(ids).subspan(learned);
-  Windows windows(training, o.batch, o.window);
-  const Index streams = std::clamp<Index>(std::ssize(held_out) / (o.window + 1), 1, o.batch);
-  Windows validation(held_out, streams, o.window, Windows::Rest::keep);
+  SplitWindows windows = split_windows(ids, o.batch, o.window);
 
   WordModel<Layer> model(vocabulary.size(), o, Generator(o.seed));
   SGD sgd(model.parameters(), {.rate = o.rate});
-  const auto epoch = static_cast<double>(windows.count());
+  const auto epoch = static_cast<double>(windows.training.count());
   sgd.set_schedule([=](Index step) {
     return std::pow(o.decay, std::max(0.0, std::floor(static_cast<double>(step) / epoch) + 1 - o.decay_after));
   });
@@ -103,7 +98,7 @@ int train(const Options& o, const CLI::App& app) {
   metadata["words"] = vocabulary.to_json();
   Run run(
       app, o, model, sgd,
-      {.steps = o.epochs > 0 ? o.epochs * windows.count() : o.steps,
+      {.steps = o.epochs > 0 ? o.epochs * windows.training.count() : o.steps,
        .steps_per_epoch = epoch,
        .units_per_step = static_cast<double>(o.batch * o.window),
        .unit = "words",
@@ -112,16 +107,16 @@ int train(const Options& o, const CLI::App& app) {
            fmt::format("Word model: {} layers of {} ({}), {} words", o.layers, o.hidden, o.cell, vocabulary.size()),
        .loss_label = "loss (nats per word)",
        .describe = [](double nats) { return fmt::format("loss {:.3f} nats  perplexity {:.1f}", nats, std::exp(nats)); },
-       .evaluate = [&] { return evaluate(model, validation); },
+       .evaluate = [&] { return evaluate(model, windows.validation); },
        .metadata = metadata});
   run.checkpoint.add("state", state);
   run.checkpoint.fix("text", fingerprint(text));
 
   for (run.start(); run.goes_on();) {
-    const Index window = run.step() % windows.count();
+    const Index window = run.step() % windows.training.count();
     if (window == 0) state.reset();  // a new pass over the text
     tape.clear();
-    auto [inputs, targets] = windows[window];
+    auto [inputs, targets] = windows.training[window];
     auto [logits, next] = model(tape, inputs, state);
     Var loss = cross_entropy(logits, targets);
     // The loss is a mean; the rates of the paper are for one that is summed over the window's steps.
@@ -165,8 +160,7 @@ int main(int argc, char** argv) {
   o.layers = 2;
   o.length = 100;
   add_training_options(app, o);
-  add_model_options(app, o);
-  app.remove_option(app.get_option("--embedding"));  // as large as the layers: the output layer shares it
+  add_model_options(app, o, {"embedding"});  // as large as the layers: the output layer shares it
   app.get_option("--rate")->description("Learning rate of plain gradient descent");
   app.get_option("--dropout")->description("Probability of dropping a unit of a layer's input or of the output");
   add_sampling_options(app, o);
@@ -189,14 +183,10 @@ int main(int argc, char** argv) {
   return run_example(app, argc, argv, [&] {
     const auto threads = use_threads(o.threads);
     if (o.resume) restore_run_options(app, o);
-    std::map<std::string, std::string> metadata;
-    if (o.sample) {
-      metadata = read_safetensors(find_weights(o)).metadata;
-      if (!metadata.contains("words")) fail("{} does not hold weights of word_lm", quoted(find_weights(o)));
-      restore_options(app, metadata, model_options);
-    }
+    std::map<std::string, std::string> saved;
+    if (o.sample) saved = restore_model(app, find_weights(o), model_options, {"words"});
     return with_layer(o.cell, [&]<class Layer>(std::type_identity<Layer>) {
-      return o.sample ? sample<Layer>(o, metadata.at("words")) : train<Layer>(o, app);
+      return o.sample ? sample<Layer>(o, saved.at("words")) : train<Layer>(o, app);
     });
   });
 }

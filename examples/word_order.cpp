@@ -175,9 +175,7 @@ int main(int argc, char** argv) {
   o.out = "runs/word_order";
   o.steps = 600;
   o.rate = 0.005;
-  add_training_options(app, o);
-  for (const char* unused : {"--resume", "--epochs", "--dropout"})  // it takes seconds, and headlines cost nothing
-    app.remove_option(app.get_option(unused));
+  add_training_options(app, o, {"resume", "epochs", "dropout"});  // it takes seconds, and headlines cost nothing
   app.add_option("--cell", o.cell, "rnn, lstm or gru")->check(CLI::IsMember({"rnn", "lstm", "gru"}));
   app.add_option("--hidden", o.hidden, "Units of each model")->check(size_range());
   app.add_option("--embedding", o.embedding, "Size of the vector that stands for a word")->check(size_range());

@@ -14,6 +14,20 @@
 
 namespace unroll::examples {
 
+/// How much of a text is learned from: nine tenths. The last tenth is to be judged by.
+inline Index learned_from(Index tokens) { return tokens * 9 / 10; }
+
+/// The windows of both parts. Of the last there are as many streams, if that leaves none too short.
+struct SplitWindows {
+  Windows training, validation;
+};
+inline SplitWindows split_windows(std::span<const std::int32_t> tokens, Index streams, Index length) {
+  const auto learned = static_cast<std::size_t>(learned_from(std::ssize(tokens)));
+  const auto held_out = tokens.subspan(learned);
+  const Index fitting = std::clamp<Index>(std::ssize(held_out) / (length + 1), 1, streams);
+  return {Windows(tokens.first(learned), streams, length), Windows(held_out, fitting, length, Windows::Rest::keep)};
+}
+
 /// The mean of -ln p(next token) over a whole text: the state is carried from window to window.
 template <class Model>
 double evaluate(Model& model, Windows& windows) {

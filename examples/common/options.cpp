@@ -30,6 +30,10 @@ Values values_of(const CLI::Option& option) {
   return {option.get_default_str()};
 }
 
+void remove_options(CLI::App& app, const std::vector<std::string>& names) {
+  for (const std::string& name : names) app.remove_option(app.get_option("--" + name));
+}
+
 bool many(const CLI::Option& option) { return option.get_expected_max() > 1; }
 
 /// True when both say the same, in whatever way numbers are written.
@@ -66,7 +70,7 @@ CLI::Validator absolute_path() {
       "");
 }
 
-void add_training_options(CLI::App& app, TrainingOptions& o) {
+void add_training_options(CLI::App& app, TrainingOptions& o, const std::vector<std::string>& without) {
   app.option_defaults()->always_capture_default();
   app.add_option("--out", o.out, "Folder for the weights, the checkpoint, the metrics and the plot");
   app.add_option("--batch", o.batch, "Sequences trained on side by side")->check(size_range());
@@ -81,14 +85,16 @@ void add_training_options(CLI::App& app, TrainingOptions& o) {
   app.add_option("--threads", o.threads, "Threads; 0: one for each core. Results are the same bits for any number")
       ->check(CLI::Range(0, 1024));
   app.add_flag("--resume", o.resume, "Go on exactly where the run in --out stopped, with its options");
+  remove_options(app, without);
 }
 
-void add_model_options(CLI::App& app, ModelOptions& o) {
+void add_model_options(CLI::App& app, ModelOptions& o, const std::vector<std::string>& without) {
   app.option_defaults()->always_capture_default();
   app.add_option("--cell", o.cell, "rnn, lstm or gru")->check(CLI::IsMember({"rnn", "lstm", "gru"}));
   app.add_option("--hidden", o.hidden, "Units of a recurrent layer")->check(size_range());
   app.add_option("--layers", o.layers, "Recurrent layers")->check(size_range());
   app.add_option("--embedding", o.embedding, "Size of the vector that stands for a token")->check(size_range());
+  remove_options(app, without);
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& o) {

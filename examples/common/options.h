@@ -31,7 +31,8 @@ struct TrainingOptions {
   /// others are given.
   std::vector<std::string> fixed = {"batch", "rate", "clip", "dropout", "seed"}, saved = {"steps", "epochs"};
 };
-void add_training_options(CLI::App& app, TrainingOptions& options);
+/// Leaves out those that an example has no use for: {"dropout", "resume"}.
+void add_training_options(CLI::App& app, TrainingOptions& options, const std::vector<std::string>& without = {});
 
 /// The shape of a recurrent model of tokens.
 struct ModelOptions {
@@ -39,7 +40,7 @@ struct ModelOptions {
   Index hidden = 256, layers = 1, embedding = 64;
   inline static const std::vector<std::string> names = {"cell", "hidden", "layers", "embedding"};
 };
-void add_model_options(CLI::App& app, ModelOptions& options);
+void add_model_options(CLI::App& app, ModelOptions& options, const std::vector<std::string>& without = {});
 
 /// How a language model writes text; see `draw` in sampling.h.
 struct SamplingOptions {

@@ -26,6 +26,17 @@ std::filesystem::path find_weights(const TrainingOptions& options) {
   return std::filesystem::is_directory(options.out) ? options.out / weights_file : options.out;
 }
 
+std::map<std::string, std::string> restore_model(CLI::App& app, const std::filesystem::path& weights,
+                                                 const std::vector<std::string>& options,
+                                                 const std::vector<std::string>& others) {
+  auto metadata = read_safetensors(weights).metadata;
+  for (const auto& names : {options, others})
+    for (const std::string& name : names)
+      if (!metadata.contains(name)) fail("{} does not hold weights of {}", quoted(weights), app.get_name());
+  restore_options(app, metadata, options);
+  return metadata;
+}
+
 Run::Run(const CLI::App& app, const TrainingOptions& options, Module& model, Optimizer& optimizer, Plan plan)
     : checkpoint(options.out / checkpoint_file, {.program = app.get_name()}),
       options_(options),

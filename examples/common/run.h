@@ -21,6 +21,13 @@ void restore_run_options(CLI::App& app, const TrainingOptions& options);
 /// The best weights of the run in --out; or --out itself, where that is a file.
 std::filesystem::path find_weights(const TrainingOptions& options);
 
+/// What a weight file says of its model, such as a vocabulary; gives the model's `options` the values that it was
+/// trained with. Throws Error unless the file has these and the `others`, and when an option was given that does not
+/// fit.
+std::map<std::string, std::string> restore_model(CLI::App& app, const std::filesystem::path& weights,
+                                                 const std::vector<std::string>& options,
+                                                 const std::vector<std::string>& others = {});
+
 /// What surrounds a training loop: the progress line, metrics, evaluations that keep the best weights, checkpoints,
 /// Ctrl-C and the plot. The loop itself stays the trainer's:
 ///
