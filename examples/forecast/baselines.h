@@ -28,17 +28,26 @@ inline Index find_season(const Samples& samples) {
   return best;
 }
 
-/// A forecast of one number for each step, as rows of (h, c), gets its band from its own errors on the validation
-/// part: their quantiles, for each step ahead.
-inline Matrix with_band(const Matrix& points, Matrix errors) {
+/// Forecasts of the test part by a method that says one number for each step, as rows of (h, c). Its band is from its
+/// own errors in the validation part: their quantiles for each step ahead, in the units of the series.
+template <class Method>
+Matrix with_band(const Samples& samples, const Method& method) {
+  const Matrix points = method(samples.test);
+  const Matrix errors = samples.wanted(samples.validation) - method(samples.validation);
   Matrix forecasts(points.rows(), points.cols() * quantiles);
   for (Index j = 0; j < points.cols(); ++j) {
-    Eigen::VectorXd sorted = errors.col(j);
+    const auto units = [&](Samples::Range range) {
+      Eigen::ArrayXd all(range.size());
+      for (Index row = 0; row < range.size(); ++row)
+        all[row] = samples.unit(range.begin + row, static_cast<std::size_t>(j % samples.columns()));
+      return all;
+    };
+    Eigen::ArrayXd sorted = errors.col(j).array() * units(samples.validation);
     std::ranges::sort(sorted);
     for (Index q = 0; q < quantiles; ++q) {
       const double place = levels[static_cast<std::size_t>(q)] * static_cast<double>(sorted.size() - 1);
       const double shift = q == middle ? 0 : sorted[static_cast<Index>(std::lround(place))];
-      forecasts.col(j * quantiles + q) = points.col(j).array() + shift;
+      forecasts.col(j * quantiles + q) = points.col(j).array() + shift / units(samples.test);
     }
   }
   return forecasts;
@@ -67,13 +76,9 @@ inline std::vector<std::pair<std::string, Matrix>> baselines(const Samples& samp
   auto linear = [&](Samples::Range range) { return Matrix(inputs(range) * weights); };
 
   std::vector<std::pair<std::string, Matrix>> all;
-  auto add = [&](const std::string& name, const auto& method) {
-    all.emplace_back(name,
-                     with_band(method(samples.test), samples.wanted(samples.validation) - method(samples.validation)));
-  };
-  add("naive", naive);
-  add(fmt::format("seasonal ({})", season), seasonal);
-  add("linear", linear);
+  all.emplace_back("naive", with_band(samples, naive));
+  all.emplace_back(fmt::format("seasonal ({})", season), with_band(samples, seasonal));
+  all.emplace_back("linear", with_band(samples, linear));
   return all;
 }
 
