@@ -5,6 +5,7 @@
 #include <examples/common/folder.h>
 #include <examples/common/plot.h>
 #include <examples/common/run.h>
+#include <examples/long_memory/paper.h>
 #include <examples/long_memory/tasks.h>
 #include <layers/layers.h>
 #include <optim/optim.h>
@@ -18,6 +19,7 @@ struct Options : TrainingOptions {
   std::string task = "all";
   std::vector<Index> gaps;
   Index hidden = 64;
+  PaperOptions paper;
 };
 
 /// Reads a sequence, and answers at its end: answers = head(layer(embedding(tokens) or numbers)).
@@ -165,9 +167,8 @@ int main(int argc, char** argv) {
   o.out = "runs/long_memory";
   o.rate = 0.005;
   o.steps = 1800;
-  add_training_options(app, o);
   // Many small models, one after another, each row of the table kept as it is finished.
-  for (const char* name : {"--dropout", "--epochs", "--resume"}) app.remove_option(app.get_option(name));
+  add_training_options(app, o, {"dropout", "epochs"});
   app.get_option("--out")->description("Folder for the tables and the pictures");
   app.get_option("--rate")->description("Learning rate of Adam; a fifth of it for the RNN");
   app.get_option("--steps")->description("Training steps of each model at most");
@@ -178,8 +179,9 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->default_str("")
       ->check(CLI::Range(1, 16384));
+  add_paper_options(app, o.paper);
   return run_example(app, argc, argv, [&] {
     const auto threads = use_threads(o.threads);
-    return run(o);
+    return o.paper.experiments.empty() ? run(o) : run_paper(o, o.paper);
   });
 }
