@@ -1,4 +1,4 @@
-// The program's own source, which no library has.
+// For what its header keeps to itself.
 #include <examples/long_memory/tasks.cpp>
 
 #include <tests/examples/program.h>

@@ -1,6 +1,4 @@
-// The program's own source, which no library has.
-#include <examples/long_memory/paper_tasks.cpp>
-
+#include <examples/long_memory/paper_tasks.h>
 #include <tests/examples/program.h>
 
 #include <doctest/doctest.h>
