@@ -36,12 +36,16 @@ inline constexpr std::array weekdays = {"sunday", "monday", "tuesday", "wednesda
 /// n in [0, 10^9) in words: with the British "and" before what is below a hundred, or without.
 inline std::string in_words(std::int64_t n, bool with_and) {
   if (n < 20) return small_numbers[static_cast<std::size_t>(n)];
-  if (n < 100) return tens[static_cast<std::size_t>(n / 10)] + (n % 10 > 0 ? "-" + in_words(n % 10, false) : "");
+  if (n < 100) {
+    const char* ten = tens[static_cast<std::size_t>(n / 10)];
+    return n % 10 == 0 ? ten : fmt::format("{}-{}", ten, in_words(n % 10, false));
+  }
   for (const auto& [size, name] : {std::pair{1'000'000, " million"}, {1000, " thousand"}, {100, " hundred"}})
     if (n >= size) {
       const std::int64_t rest = n % size;
-      return in_words(n / size, with_and) + name +
-             (rest == 0 ? "" : (with_and && rest < 100 ? " and " : " ") + in_words(rest, with_and));
+      const std::string begin = in_words(n / size, with_and) + name;
+      if (rest == 0) return begin;
+      return fmt::format("{}{}{}", begin, with_and && rest < 100 ? " and " : " ", in_words(rest, with_and));
     }
   return {};
 }
@@ -49,7 +53,7 @@ inline std::string in_words(std::int64_t n, bool with_and) {
 /// A day of a month: "twenty-third", "23rd" or "23".
 inline std::string day_in_words(unsigned day) {
   if (day <= 20) return ordinals[day];
-  return day == 30 ? "thirtieth" : std::string(tens[day / 10]) + "-" + ordinals[day % 10];
+  return day == 30 ? "thirtieth" : fmt::format("{}-{}", tens[day / 10], ordinals[day % 10]);
 }
 inline std::string day_with_ending(unsigned day) {
   const bool teen = day / 10 == 1;
@@ -60,10 +64,9 @@ inline std::string day_with_ending(unsigned day) {
 /// A year from 1100 to 2099 as it is said: "nineteen eighty-seven", "eighteen oh five", "two thousand and nine".
 inline std::string year_in_words(int year) {
   if (year / 10 == 200) return in_words(year, true);
-  return in_words(year / 100, false) + " " +
-         (year % 100 == 0   ? "hundred"
-          : year % 100 < 10 ? "oh " + in_words(year % 100, false)
-                            : in_words(year % 100, false));
+  const std::string century = in_words(year / 100, false), in_it = in_words(year % 100, false);
+  if (year % 100 == 0) return century + " hundred";
+  return fmt::format("{}{}{}", century, year % 100 < 10 ? " oh " : " ", in_it);
 }
 
 /// A number of up to nine digits, each length as often.
