@@ -3,14 +3,13 @@
 
 namespace unroll::benchmarks {
 
-Contender triad(int threads) {
+Contender triad(int threads, Index elements) {
   struct Arrays {
-    Tensor a = Tensor::full({triad_elements}, 1), b = Tensor::full({triad_elements}, 1);
+    Tensor a, b;
   };
-  auto arrays = std::make_shared<Arrays>();
-  auto run = [arrays, threads] {
+  auto arrays = std::make_shared<Arrays>(Tensor::full({elements}, 1), Tensor::full({elements}, 1));
+  auto run = [arrays, threads, each = elements / threads] {
     using Array = Eigen::Array<float, Eigen::Dynamic, 1>;
-    const Index each = triad_elements / threads;
     tbb::parallel_for(0, threads, [&](int part) {
       Eigen::Map<Array> a(arrays->a.data<float>() + part * each, each);
       a += 0.5F * Eigen::Map<const Array>(arrays->b.data<float>() + part * each, each);
@@ -28,7 +27,7 @@ const Limits& limits(int threads) {
   if (const auto product = gemm_peak(threads))
     at->second.gflops = 2 * n * n * n / measure({*product}, effort).front().second.min / 1e6;
   at->second.gigabytes_per_second =
-      3.0 * 4 * triad_elements / measure({triad(threads)}, effort).front().second.min / 1e6;
+      triad_bytes * triad_elements / measure({triad(threads)}, effort).front().second.min / 1e6;
   return at->second;
 }
 

@@ -12,8 +12,9 @@ inline constexpr Index gemm_rows = 1536;
 
 /// One pass of a = a + s b over two arrays, in parallel. It reads two numbers and writes one for each element; and no
 /// more than that, since what it writes it has read.
-Contender triad(int threads);
 inline constexpr Index triad_elements = 20'000'000;
+inline constexpr double triad_bytes = 3 * 4;  // for each element
+Contender triad(int threads, Index elements = triad_elements);
 
 /// The best that was seen of either. Zero where it cannot be measured.
 struct Limits {

@@ -47,6 +47,9 @@ Grid grid(const std::string& topic, bool quick) {
 
 void append(Contenders& to, Contenders more) { std::ranges::move(more, std::back_inserter(to)); }
 
+/// The bytes that a step of Adam moves: it reads four numbers for each parameter and writes three.
+double adam_bytes(const Case& c) { return 7.0 * 4 * static_cast<double>(c.sizes.hidden); }
+
 /// Everybody who takes part, Unroll first.
 Contenders contenders(const Case& c) {
   auto join = [](auto... lists) {
@@ -56,7 +59,9 @@ Contenders contenders(const Case& c) {
   };
   if (c.topic == topic::nodes) return join(unroll_nodes(c), libtorch_nodes(c));
   if (c.topic == topic::statement) return join(unroll_statement(c), eigen_statement(c));
-  if (c.topic == topic::bandwidth) return join(unroll_adam(c), libtorch_adam(c));
+  if (c.topic == topic::bandwidth)
+    return join(unroll_adam(c), libtorch_adam(c),
+                Contenders{triad(c.threads, std::lround(adam_bytes(c) / triad_bytes))});
   const auto problem = std::make_shared<Problem>(c);
   if (c.topic == topic::own_cell) return unroll_recurrent(problem);
   if (c.topic == topic::checkpoint) return unroll_checkpoint(problem);
@@ -64,9 +69,6 @@ Contenders contenders(const Case& c) {
   return join(unroll_recurrent(problem), onednn_recurrent(problem), libtorch_recurrent(problem),
               eigen_recurrent(problem));
 }
-
-/// The bytes that a step of Adam moves: it reads four numbers for each parameter and writes three.
-double adam_bytes(const Case& c) { return 7.0 * 4 * static_cast<double>(c.sizes.hidden); }
 
 Row timed_row(const Case& c, const std::string& name, const Timing& ms) {
   Row row{c, name, ms};
@@ -80,10 +82,8 @@ Row timed_row(const Case& c, const std::string& name, const Timing& ms) {
 
 /// What the case would take if nothing but the machine's limit were in its way.
 std::optional<Row> limit_row(const Case& c) {
-  const bool computes = is_recurrent(c.topic) || c.topic == topic::own_cell;
-  if (!computes && c.topic != topic::bandwidth) return {};
-  const auto& [gflops, gigabytes_per_second] = limits(c.threads);
-  const double ms = computes ? flops(c) / gflops / 1e6 : adam_bytes(c) / gigabytes_per_second / 1e6;
+  if (!is_recurrent(c.topic) && c.topic != topic::own_cell) return {};
+  const double ms = flops(c) / limits(c.threads).gflops / 1e6;
   if (!std::isfinite(ms)) return {};
   return timed_row(c, "limit", {ms, ms, ms, ms});
 }
@@ -92,7 +92,7 @@ std::vector<Row> limit_rows(const Case& c) {
   const double rate = c.cell == "gemm" ? limits(c.threads).gflops : limits(c.threads).gigabytes_per_second;
   if (rate == 0) return {};
   const auto n = static_cast<double>(gemm_rows);
-  const double work = c.cell == "gemm" ? 2 * n * n * n : 3.0 * 4 * triad_elements;
+  const double work = c.cell == "gemm" ? 2 * n * n * n : triad_bytes * triad_elements;
   const double ms = work / rate / 1e6;
   Row row{c, "limit", {ms, ms, ms, ms}};
   row.task.sizes = c.cell == "gemm" ? Sizes{1, gemm_rows, gemm_rows, gemm_rows, 1} : Sizes{1, 1, 1, triad_elements, 1};
