@@ -8,6 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <doctest/doctest.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -58,6 +61,7 @@ inline std::string content_of(const fs::path& path) {
 struct Outcome {
   int code;  ///< the exit code, or minus the signal that ended it
   std::string out, err;
+  std::string program;  ///< its name
 
   /// The last line of standard output.
   std::string last_line() const {
@@ -71,8 +75,8 @@ class Program {
  public:
   /// `prepare` runs in the new process, before the program does.
   Program(
-      const std::string& file, const std::vector<std::string>& arguments,
-      const std::function<void()>& prepare = [] {}) {
+      const std::string& file, const std::vector<std::string>& arguments, const std::function<void()>& prepare = [] {})
+      : name_(fs::path(file).filename()) {
     std::vector<char*> argv = {const_cast<char*>(file.c_str())};
     for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
@@ -102,13 +106,24 @@ class Program {
     waitpid(pid_, &status, 0);
     pid_ = -1;
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), content_of(folder_ / "out"),
-            content_of(folder_ / "err")};
+            content_of(folder_ / "err"), name_};
   }
 
  private:
+  std::string name_;
   Folder folder_;
   pid_t pid_;
 };
+
+/// Bad input ends a program with an error and one clear line, in which `because` occurs.
+inline void check_refused(const Outcome& outcome, const std::string& because) {
+  CHECK(outcome.code > 0);
+  CHECK(outcome.out == "");
+  CHECK(outcome.err.starts_with(outcome.program + ": "));
+  CHECK(std::ranges::count(outcome.err, '\n') == 1);
+  CHECK(outcome.err.ends_with('\n'));
+  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
+}
 
 /// Waits until `condition` holds, for at most a minute.
 inline bool wait_until(const std::function<bool()>& condition) {

@@ -51,15 +51,6 @@ void check_same_run(const Folder& folder, const std::string& a, const std::strin
   }
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("char_lm: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK(outcome.err.ends_with('\n'));
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 /// As on a full disk: no file may grow beyond `bytes`.
 std::function<void()> limit_files(rlim_t bytes) {
   return [bytes] {

@@ -14,14 +14,6 @@ using Arguments = std::vector<std::string>;
 
 Outcome forecast(const Arguments& arguments) { return Program(UNROLL_EXAMPLES_DIR "/forecast", arguments).wait(); }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("forecast: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 /// Two columns with seasons of 6 steps, and the time of each line.
 std::string waves(int lines) {
   std::string text = "\xef\xbb\xbftime,\"a, of b\",c\r\n";

@@ -23,14 +23,6 @@ std::vector<std::string> quick(const std::string& out, const std::vector<std::st
   return all;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("long_memory: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 }  // namespace
 
 TEST_CASE("the adding problem asks for the sum of the two marked numbers") {

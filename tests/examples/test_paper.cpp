@@ -18,14 +18,6 @@ using Arguments = std::vector<std::string>;
 
 Outcome paper(const Arguments& arguments) { return Program(UNROLL_EXAMPLES_DIR "/long_memory", arguments).wait(); }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("long_memory: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 Experiment experiment(const std::string& name) {
   for (Experiment& e : experiments(Generator(1)))
     if (e.name == name) return e;

@@ -27,14 +27,6 @@ Arguments quick(const std::string& out, const Arguments& more) {
   return all;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("recognise: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 /// The mean of what `f` gives for every label of this name, before one whose name begins as given.
 template <class F>
 double mean_over(const std::vector<recognise::Utterance>& utterances, const std::string& name, const std::string& next,

@@ -25,14 +25,6 @@ Arguments quick(const std::string& out, const Arguments& more) {
   return all;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("sentiment: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 /// Text to label, of a file of reviews.
 std::map<std::string, std::string> labels_in(const fs::path& path) {
   std::map<std::string, std::string> labels;

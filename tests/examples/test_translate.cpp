@@ -23,14 +23,6 @@ Arguments quick(const std::string& out, const Arguments& more) {
   return all;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("translate: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 /// The number that words say, read by a rule of its own: 0 to 999, then its unit.
 std::int64_t value_of(const std::string& text) {
   std::int64_t all = 0, group = 0;

@@ -34,14 +34,6 @@ double largest_in_column(const std::string& csv, std::size_t column) {
   return largest;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("why_lstm: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 }  // namespace
 
 TEST_CASE("the target is the first number, and nothing else tells it") {

@@ -31,14 +31,6 @@ Words nouns_in(const std::string& text) {
   return found;
 }
 
-void check_refused(const Outcome& outcome, const std::string& because) {
-  CHECK(outcome.code > 0);
-  CHECK(outcome.out == "");
-  CHECK(outcome.err.starts_with("word_order: "));
-  CHECK(std::ranges::count(outcome.err, '\n') == 1);
-  CHECK_MESSAGE(outcome.err.find(because) != std::string::npos, outcome.err);
-}
-
 }  // namespace
 
 TEST_CASE("the two headlines of a pair have the same words, and neither place nor noun alone decides") {
