@@ -98,10 +98,7 @@ std::vector<Posteriors> listen(Recogniser<Layer>& model, const HeldOut& data) {
 template <class Layer>
 bool train(const CLI::App& app, const Options& o, const HeldOut& data, const std::string& name,
            const std::string& title, Index units, typename Layer::Options layer_options, std::vector<Heard>& heard) {
-  TrainingOptions own = o;
-  own.out = o.out / name;
-  own.resume = o.resume && std::filesystem::exists(own.out / "checkpoint.safetensors");
-
+  const TrainingOptions own = in_folder(o, name);
   const Generator rng(o.seed);
   Recogniser<Layer> model(o, units, layer_options, rng);
   Adam adam(model.parameters(), {.rate = o.rate});
@@ -186,11 +183,7 @@ int main(int argc, char** argv) {
   app.add_option("--test", o.test, "Utterances to be judged by")->check(size_range());
   return run_example(app, argc, argv, [&] {
     const auto threads = use_threads(o.threads);
-    if (o.resume) {
-      TrainingOptions first = o;
-      first.out /= "frame";  // it was the first to be trained
-      restore_run_options(app, first);
-    }
+    if (o.resume) restore_run_options(app, in_folder(o, "frame"));  // it was the first to be trained
     return compare(app, o);
   });
 }

@@ -89,10 +89,7 @@ Judgement judge(Classifier<Layer>& model, std::span<const Sentence> sentences) {
 template <class Layer>
 bool train(const CLI::App& app, const Options& o, const Dataset& data, const std::string& name, Index units,
            typename Layer::Options layer_options, Accuracies& accuracies) {
-  TrainingOptions own = o;
-  own.out = o.out / name;
-  own.resume = o.resume && std::filesystem::exists(own.out / "checkpoint.safetensors");
-
+  const TrainingOptions own = in_folder(o, name);
   const Generator rng(o.seed);
   Classifier<Layer> model(data.vocabulary.size(), std::ssize(data.labels), o, units, layer_options, rng);
   Adam adam(model.parameters(), {.rate = o.rate});
@@ -212,11 +209,7 @@ int main(int argc, char** argv) {
       print_result(read_aloud(app, o, weights));
       return exit_ok;
     }
-    if (o.resume) {
-      TrainingOptions first = o;
-      first.out /= models[0];  // it was the first to be trained
-      restore_run_options(app, first);
-    }
+    if (o.resume) restore_run_options(app, in_folder(o, models[0]));  // it was the first to be trained
     if (!o.data.empty()) o.saved.emplace_back("data");
     return compare(app, o);
   });

@@ -22,6 +22,12 @@ void restore_run_options(CLI::App& app, const TrainingOptions& options) {
   restore_options(app, checkpoint.settings(), options.fixed);
 }
 
+TrainingOptions in_folder(TrainingOptions options, const std::string& name) {
+  options.out /= name;
+  options.resume = options.resume && std::filesystem::exists(options.out / checkpoint_file);
+  return options;
+}
+
 std::filesystem::path find_weights(const TrainingOptions& options) {
   return std::filesystem::is_directory(options.out) ? options.out / weights_file : options.out;
 }

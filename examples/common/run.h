@@ -18,6 +18,10 @@ namespace unroll::examples {
 /// such run, or when an option was given that does not fit it.
 void restore_run_options(CLI::App& app, const TrainingOptions& options);
 
+/// The options of one of several models that are trained one after another, in a folder of its own inside --out: with
+/// --resume it goes on if it was begun, and begins if it was not.
+TrainingOptions in_folder(TrainingOptions options, const std::string& name);
+
 /// The best weights of the run in --out; or --out itself, where that is a file.
 std::filesystem::path find_weights(const TrainingOptions& options);
 
