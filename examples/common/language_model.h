@@ -10,6 +10,8 @@
 #include <layers/recurrent.h>
 #include <optim/mean.h>
 
+#include <algorithm>
+#include <span>
 #include <vector>
 
 namespace unroll::examples {

@@ -139,11 +139,7 @@ class Trial {
   Index sequences() const { return sequences_; }
   /// Of the sequences to test with; -1: not tested.
   Index wrong() const { return wrong_; }
-  Index weights() {
-    Index count = 0;
-    for (const Parameter* p : network_.parameters()) count += p->shape().count();
-    return count;
-  }
+  Index weights() const { return network_.count(); }
 
  private:
   /// One batch, unless the network has succeeded before it: it is judged by answers that this batch has not changed.
