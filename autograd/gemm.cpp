@@ -16,13 +16,13 @@ constexpr Index most_k = 512;
 // Rows that are multiplied with one panel before the next: with most_k columns they stay in that cache.
 constexpr Index most_groups = 16;
 // Bytes of a right-hand factor that every core can keep to itself.
-constexpr Index private_cache = Index{3} << 19;
+constexpr Index private_cache = Index{3} << 17;
 // Multiplications that are worth a thread: some 5 microseconds.
 constexpr Index work_each = Index{1} << 19;
 
 // With no more groups than this, reading the right-hand factor from further away than that cache shows, unless it is
 // asked for this many rows ahead.
-constexpr Index few_groups = 4, rows_ahead = 32;
+constexpr Index few_rows = 64;
 
 /// The rows and panels of C that one thread computes.
 struct Piece {
@@ -50,16 +50,17 @@ struct Product {
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.
   void run(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
     Tile<T> column = tile(top, piece.column_begin, p, size);
-    if (far && bottom - top <= few_groups * a.rows) column.ahead = rows_ahead;
+    if (far && bottom - top <= few_rows) column.ahead = b.panel;
     Index columns = piece.column_end - piece.column_begin;
     while (columns >= kernels.panel) {
       Index panels = bottom - top <= a.rows ? run_wide(column, bottom - top, columns) : 0;
       if (panels == 0) {
         panels = 1;
         Tile<T> t = column;
-        for (Index rows = bottom - top; rows > 0; rows -= a.rows) {
-          kernels.narrow[std::min(a.rows, rows)](t);
-          down(t);
+        for (Index left = bottom - top, rows; left > 0; left -= rows) {
+          rows = rows_of_next(left);
+          kernels.narrow[rows](t);
+          down(t, rows);
           t.ahead = 0;
         }
       }
@@ -94,8 +95,8 @@ struct Product {
       t.b = panel.data();
       t.b_k = kernels.panel;
     }
-    for (Index left = all_rows; left > 0; left -= a.rows, down(t)) {
-      Index rows = std::min(a.rows, left);
+    for (Index left = all_rows, rows; left > 0; left -= rows, down(t, rows)) {
+      rows = rows_of_next(left);
       Tile<T> copied = t;
       copied.c = c_copy.data();
       copied.c_row = kernels.panel;
@@ -133,10 +134,14 @@ struct Product {
     if (p == 0 && start.data != nullptr) t.start += row * start.row + left;
     return t;
   }
-  void down(Tile<T>& t) const {
-    t.a += a.group;
-    t.c += a.rows * c_row;
-    if (t.start != nullptr) t.start += a.rows * t.start_row;
+  /// Two tiles of 4 rows are faster than one of 6 and one of 2, where rows need not come in groups.
+  Index rows_of_next(Index left) const {
+    return a.k == 1 && left > a.rows && left < 2 * a.rows ? (left + 1) / 2 : std::min(left, a.rows);
+  }
+  void down(Tile<T>& t, Index rows) const {
+    t.a += rows == a.rows ? a.group : rows * a.row;
+    t.c += rows * c_row;
+    if (t.start != nullptr) t.start += rows * t.start_row;
   }
   void right(Tile<T>& t, Index panels) const {
     t.b += panels * b.panel;
@@ -215,7 +220,7 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
   // How the work is cut does not change a single bit, so here it may follow the number of threads.
-  const Index pieces = std::clamp<Index>(m * n * k / work_each, 1, team.size());
+  const Index worth = m * n * k / work_each, pieces = worth <= 1 ? 1 : std::min(worth, team.size());
   const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache;
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>(), far};
   if (pieces == 1) {

@@ -1,5 +1,6 @@
 #include <autograd/gemm_kernel.h>
 
+#include <type_traits>
 #include <utility>
 
 namespace unroll::detail {
@@ -21,6 +22,17 @@ template <int n, class F>
   (std::make_integer_sequence<int, n>{});
 }
 
+/// Keeps GCC from reading a row of B from memory again for every row of A: with few rows that takes longer than the
+/// multiplications.
+template <class R>
+[[gnu::always_inline]] inline void stay_in_register(R& value) {
+#ifdef __x86_64__
+  asm("" : "+v"(value));
+#else
+  static_cast<void>(value);
+#endif
+}
+
 template <class T, int bytes, int rows, int panels>
 [[gnu::always_inline]] inline void compute(const Tile<T>& tile) {
   using R = typename Register<T, bytes>::Type;
@@ -40,19 +52,26 @@ template <class T, int bytes, int rows, int panels>
   const T* a[(rows + 2) / 3];
   repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] = tile.a + 3 * q * tile.a_row; });
   const T* b = tile.b;
-  const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k, ahead = tile.ahead * b_k;
-  for (Index p = tile.k; p > 0; --p, b += b_k) {
-    R right[registers];
-    repeat<registers>([&](auto j) __attribute__((always_inline)) {
-      __builtin_prefetch(b + ahead + column(j, b_panel));
-      right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
-    });
-    repeat<rows>([&](auto i) __attribute__((always_inline)) {
-      const T left = a[i / 3][i % 3 * a_row];
-      repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] += left * right[j]; });
-    });
-    repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
-  }
+  const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k, ahead = tile.ahead;
+  auto sum_up = [&](auto fetches) __attribute__((always_inline)) {
+    for (Index p = tile.k; p > 0; --p, b += b_k) {
+      R right[registers];
+      repeat<registers>([&](auto j) __attribute__((always_inline)) {
+        if constexpr (fetches) __builtin_prefetch(b + ahead + column(j, b_panel));
+        right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
+        stay_in_register(right[j]);
+      });
+      repeat<rows>([&](auto i) __attribute__((always_inline)) {
+        const T left = a[i / 3][i % 3 * a_row];
+        repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] += left * right[j]; });
+      });
+      repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
+    }
+  };
+  if (ahead > 0)
+    sum_up(std::true_type{});
+  else
+    sum_up(std::false_type{});
   repeat<rows>([&](auto i) __attribute__((always_inline)) {
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
       if (tile.start != nullptr) sum[i][j] += *reinterpret_cast<const R*>(tile.start + i * tile.start_row + j * width);

@@ -12,7 +12,7 @@ struct Tile {
   Index a_row, a_k;  ///< strides from row to row, and along k
   const T* b;
   Index b_panel, b_k;  ///< strides from panel to panel, and along k; the columns of a panel are neighbours
-  Index ahead = 0;     ///< how far ahead of its reading a tile asks for B to be fetched, along k
+  Index ahead = 0;     ///< how far from its reading a tile asks for B to be fetched; 0: not
   const T* start;      ///< null: zeros
   Index start_row;
   T* c;

@@ -1,9 +1,11 @@
 #include <autograd/parallel.h>
 
+#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
 #include <oneapi/tbb/task_group.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -11,7 +13,12 @@
 
 namespace unroll::detail {
 
-Index threads() { return UNROLL_THREAD_SANITIZER ? 2 : tbb::this_task_arena::max_concurrency(); }
+Index threads() {
+  if (UNROLL_THREAD_SANITIZER) return 2;
+  // An arena has as many slots as there are processors, also when a global_control allows fewer threads.
+  const auto allowed = tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism);
+  return std::min<Index>(tbb::this_task_arena::max_concurrency(), static_cast<Index>(allowed));
+}
 
 void run_blocks(Index blocks, void (*call)(void* what, Index block), void* what) {
   if (UNROLL_THREAD_SANITIZER || threads() == 1) {  // oneTBB is not instrumented
