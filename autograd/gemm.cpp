@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace unroll::detail {
 
@@ -150,21 +151,31 @@ struct Product {
   }
 };
 
-/// Copies the few elements of a group's row: with two copies of a known size that may overlap, not with a call.
-template <class T>
-void copy_few(const T* from, Index size, T* to) {
-  constexpr Index small = 16 / sizeof(T);
-  auto ends = [&](auto half) {
-    constexpr Index n = decltype(half)::value;
-    std::memcpy(to + size - n, from + size - n, n * sizeof(T));
-    std::memcpy(to, from, n * sizeof(T));
+/// f(width), as a constant where it is the width of a whole panel or group, so that a row of it is copied by a few
+/// instructions.
+template <class F>
+void with_width(Index width, F&& f) {
+  auto constant = [&]<Index... W>(std::integer_sequence<Index, W...>) {
+    return ((width == W && (f(std::integral_constant<Index, W>{}), true)) || ...);
   };
-  if (size >= 4 * small && size <= 8 * small)
-    ends(std::integral_constant<Index, 4 * small>{});
-  else if (size >= 2 * small && size < 4 * small)
-    ends(std::integral_constant<Index, 2 * small>{});
-  else
-    std::copy_n(from, size, to);
+  if (!constant(std::integer_sequence<Index, 16, 32, 8, 6, 4, 14, 13, 12, 11>{})) f(width);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void copy_row(const T* from, Index size, T* to) {
+  std::copy_n(from, size, to);
+}
+/// GCC's own copies of a known size go by 16 bytes.
+template <class T, Index size>
+[[gnu::always_inline]] inline void copy_row(const T* from, std::integral_constant<Index, size>, T* to) {
+  constexpr Index bytes = size * static_cast<Index>(sizeof(T)), block = bytes >= 32 ? 32 : bytes >= 16 ? 16 : 8;
+  using V [[gnu::vector_size(block), gnu::aligned(1), gnu::may_alias]] = char;
+  auto copy = [&](Index at) __attribute__((always_inline)) {
+    *reinterpret_cast<V*>(reinterpret_cast<char*>(to) + at) =
+        *reinterpret_cast<const V*>(reinterpret_cast<const char*>(from) + at);
+  };
+  for (Index at = 0; at + block <= bytes; at += block) copy(at);
+  if (bytes % block != 0) copy(bytes - block);
 }
 
 /// to = the transpose of the square block at `from`, whose side is 16 bytes.
@@ -253,14 +264,21 @@ void pack_rows(Team& team, const T* from, Index stride, Index rows, Index column
   Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
   team.for_each_block(blocks, [&](Index block) {
     const Index begin = rows * block / blocks, end = rows * (block + 1) / blocks;
-    for (Index left = 0; left < columns; left += width) {
-      const Index size = std::min(width, columns - left);
-      T* at = to + left * capacity + (first + begin) * width;
-      for (Index row = begin; row < end; ++row, at += width) {
-        copy_few(from + row * stride + left, size, at);
-        if (size < width) std::fill(at + size, at + width, T(0));
+    // A few rows at a time: read from left to right, as memory likes it, and written to neighbouring lines.
+    with_width(width, [&](auto whole) {
+      constexpr Index few = 4;
+      for (Index top = begin; top < end; top += few) {
+        const Index bottom = std::min(top + few, end);
+        const T* source = from + top * stride;
+        T* at = to + (first + top) * width;
+        Index left = columns;
+        for (; left >= width; left -= width, source += width, at += capacity * width)
+          for (Index row = 0; row < bottom - top; ++row) copy_row(source + row * stride, whole, at + row * width);
+        if (left == 0) continue;
+        for (Index row = 0; row < bottom - top; ++row)
+          std::fill(std::copy_n(source + row * stride, left, at + row * width), at + (row + 1) * width, T(0));
       }
-    }
+    });
   });
 }
 
