@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#include <unistd.h>
+
 namespace unroll::detail {
 
 namespace {
@@ -16,14 +18,21 @@ namespace {
 constexpr Index most_k = 512;
 // Rows that are multiplied with one panel before the next: with most_k columns they stay in that cache.
 constexpr Index most_groups = 16;
-// Bytes of a right-hand factor that every core can keep to itself.
-constexpr Index private_cache = Index{3} << 17;
 // Multiplications that are worth a thread: some 5 microseconds.
 constexpr Index work_each = Index{1} << 19;
-
-// With no more groups than this, reading the right-hand factor from further away than that cache shows, unless it is
-// asked for this many rows ahead.
+// To read the right-hand factor takes as long as to multiply it with this many rows.
+constexpr Index reading = 4;
+// With more rows than this, it does not show that the right-hand factor comes from far away.
 constexpr Index few_rows = 64;
+
+/// Bytes of a right-hand factor that every core can keep to itself.
+Index private_cache() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const Index size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (size > 0) return size / 4 * 3;
+#endif
+  return Index{3} << 17;
+}
 
 /// The rows and panels of C that one thread computes.
 struct Piece {
@@ -51,6 +60,7 @@ struct Product {
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.
   void run(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
     Tile<T> column = tile(top, piece.column_begin, p, size);
+    // The first rows that are multiplied with a panel ask for the next one.
     if (far && bottom - top <= few_rows) column.ahead = b.panel;
     Index columns = piece.column_end - piece.column_begin;
     while (columns >= kernels.panel) {
@@ -72,14 +82,13 @@ struct Product {
   }
 
   /// A single tile as wide as its few rows allow; how many panels that was.
-  Index run_wide(const Tile<T>& t, Index rows, Index columns) const {
-    if (rows == 1 && columns >= 4 * kernels.panel) {
-      kernels.widest(t);
-      return 4;
-    }
-    if (columns < 2 * kernels.panel || kernels.wide[rows] == nullptr) return 0;
-    kernels.wide[rows](t);
-    return 2;
+  Index run_wide(Tile<T> t, Index rows, Index columns) const {
+    const Index panels = rows == 1 && columns >= 4 * kernels.panel ? 4 : 2;
+    const auto kernel = panels == 4 ? kernels.widest : kernels.wide[rows];
+    if (columns < panels * kernels.panel || kernel == nullptr) return 0;
+    t.ahead = 0;  // more streams than a processor follows
+    kernel(t);
+    return panels;
   }
 
   /// The last panel, incomplete, by way of copies that are complete.
@@ -231,8 +240,8 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
   // How the work is cut does not change a single bit, so here it may follow the number of threads.
-  const Index worth = m * n * k / work_each, pieces = worth <= 1 ? 1 : std::min(worth, team.size());
-  const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache;
+  const Index worth = std::max(m, reading) * n * k / work_each, pieces = worth <= 1 ? 1 : std::min(worth, team.size());
+  const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache();
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>(), far};
   if (pieces == 1) {
     product.run({0, m, 0, n});

@@ -57,9 +57,9 @@ template <class T, int bytes, int rows, int panels>
     for (Index p = tile.k; p > 0; --p, b += b_k) {
       R right[registers];
       repeat<registers>([&](auto j) __attribute__((always_inline)) {
-        if constexpr (fetches) __builtin_prefetch(b + ahead + column(j, b_panel));
+        if constexpr (fetches && j * bytes % 64 == 0) __builtin_prefetch(b + ahead + column(j, b_panel));
         right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
-        stay_in_register(right[j]);
+        if constexpr (rows > 1) stay_in_register(right[j]);
       });
       repeat<rows>([&](auto i) __attribute__((always_inline)) {
         const T left = a[i / 3][i % 3 * a_row];

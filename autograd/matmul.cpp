@@ -62,18 +62,20 @@ std::size_t packed_bytes(Index rows, Index columns, Index width) {
   return static_cast<std::size_t>(packed_size(rows, columns, width)) * sizeof(T);
 }
 
-/// The weight as the right-hand factor of x W. With few rows it is read where it lies; arranging it costs as much as
-/// some 16 rows of the product and is done once per tape when it is used again.
+/// The weight as the right-hand factor of x W. Arranging it costs as much as some 16 rows of the product: it is done once
+/// per tape, when that many have come one or a few at a time, or when it is used again with more.
 template <class T>
 Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
   constexpr Index few_rows = 4, many_rows = 64;
+  constexpr std::uint32_t many_uses = 16;
   const Node& node = graph.node(id);
   Index k = node.layout->shape[0], n = node.layout->shape[1], stride = node.layout->row_stride();
   const T* w = reinterpret_cast<const T*>(node.value);
   Factor& factor = graph.factor(id);
   ++factor.uses;
   if (factor.packed == nullptr) {
-    if (rows < few_rows || (factor.uses == 1 && rows < many_rows)) return right_in_place(w, stride);
+    if (rows < few_rows ? factor.uses < many_uses : factor.uses == 1 && rows < many_rows)
+      return right_in_place(w, stride);
     Index width = panel_columns<T>();
     auto* packed = static_cast<T*>(graph.allocate(packed_bytes<T>(k, n, width)));
     pack_rows(graph.team(), w, stride, k, n, width, packed, k);
