@@ -187,6 +187,24 @@ template <class T, Index size>
   if (bytes % block != 0) copy(bytes - block);
 }
 
+/// Rows `begin` to `end`, a few at a time: read from left to right, as memory likes it, and written to neighbouring lines.
+template <class T, class Width>
+void pack_some(const Packing<T>& packing, Width width, Index begin, Index end) {
+  constexpr Index few = 4;
+  const Index stride = packing.stride;
+  for (Index top = begin; top < end; top += few) {
+    const Index rows = std::min(few, end - top);
+    const T* from = packing.from + top * stride;
+    T* to = packing.to + (packing.first + top) * width;
+    Index left = packing.columns;
+    for (; left >= width; left -= width, from += width, to += packing.capacity * width)
+      for (Index row = 0; row < rows; ++row) copy_row(from + row * stride, width, to + row * width);
+    if (left == 0) continue;
+    for (Index row = 0; row < rows; ++row)
+      std::fill(std::copy_n(from + row * stride, left, to + row * width), to + (row + 1) * width, T(0));
+  }
+}
+
 /// to = the transpose of the square block at `from`, whose side is 16 bytes.
 template <class T>
 void transpose_block(const T* from, Index stride, T* to, Index width) {
@@ -268,26 +286,15 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
 }
 
 template <class T>
-void pack_rows(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
-               Index first) {
-  Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
+void pack_rows(Team& team, Index rows, std::initializer_list<Packing<T>> packings) {
+  Index columns = 0;
+  for (const Packing<T>& packing : packings) columns += packing.columns;
+  const Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
   team.for_each_block(blocks, [&](Index block) {
-    const Index begin = rows * block / blocks, end = rows * (block + 1) / blocks;
-    // A few rows at a time: read from left to right, as memory likes it, and written to neighbouring lines.
-    with_width(width, [&](auto whole) {
-      constexpr Index few = 4;
-      for (Index top = begin; top < end; top += few) {
-        const Index bottom = std::min(top + few, end);
-        const T* source = from + top * stride;
-        T* at = to + (first + top) * width;
-        Index left = columns;
-        for (; left >= width; left -= width, source += width, at += capacity * width)
-          for (Index row = 0; row < bottom - top; ++row) copy_row(source + row * stride, whole, at + row * width);
-        if (left == 0) continue;
-        for (Index row = 0; row < bottom - top; ++row)
-          std::fill(std::copy_n(source + row * stride, left, at + row * width), at + (row + 1) * width, T(0));
-      }
-    });
+    for (const Packing<T>& packing : packings)
+      with_width(packing.width, [&](auto width) {
+        pack_some(packing, width, rows * block / blocks, rows * (block + 1) / blocks);
+      });
   });
 }
 
@@ -319,7 +326,7 @@ void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index 
   template Index panel_columns<T>();                                                                               \
   template Index group_rows<T>(Index);                                                                             \
   template void multiply(Team&, Index, Index, Index, const Left<T>&, const Right<T>&, const Start<T>&, T*, Index); \
-  template void pack_rows(Team&, const T*, Index, Index, Index, Index, T*, Index, Index);                          \
+  template void pack_rows(Team&, Index, std::initializer_list<Packing<T>>);                                        \
   template void pack_transposed(Team&, const T*, Index, Index, Index, Index, T*)
 UNROLL_INSTANTIATE(float);
 UNROLL_INSTANTIATE(double);

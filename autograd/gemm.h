@@ -9,6 +9,8 @@
 
 #include <autograd/parallel.h>
 
+#include <initializer_list>
+
 namespace unroll::detail {
 
 /// The left-hand factor [m, k], in groups of `rows` rows.
@@ -57,11 +59,17 @@ inline Index packed_size(Index rows, Index columns, Index width) {
   return (columns + width - 1) / width * width * rows;
 }
 
-/// Arranges `rows` rows from `first` on in groups of `width` columns, of a whole with `capacity` rows: as a
+/// Rows to be arranged in groups of `width` columns, from row `first` on of a whole with `capacity` rows: as a
 /// right-hand factor in panels, or, transposed, as a left-hand one.
 template <class T>
-void pack_rows(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to, Index capacity,
-               Index first = 0);
+struct Packing {
+  const T* from;
+  Index stride, columns, width;
+  T* to;
+  Index capacity, first = 0;
+};
+template <class T>
+void pack_rows(Team& team, Index rows, std::initializer_list<Packing<T>> packings);
 /// The same with the transpose of from [columns, rows].
 template <class T>
 void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to);

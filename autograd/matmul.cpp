@@ -78,7 +78,7 @@ Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
       return right_in_place(w, stride);
     Index width = panel_columns<T>();
     auto* packed = static_cast<T*>(graph.allocate(packed_bytes<T>(k, n, width)));
-    pack_rows(graph.team(), w, stride, k, n, width, packed, k);
+    pack_rows<T>(graph.team(), k, {{w, stride, n, width, packed, k}});
     factor.packed = reinterpret_cast<std::byte*>(packed);
     factor.packed_at = graph.size();
   }
@@ -132,10 +132,10 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
     if (sweep.rows == sweep.capacity) flush<T>(graph, id, sweep);
     const Index some = std::min(bottom, sweep.capacity - sweep.rows), to = sweep.capacity - sweep.rows - some;
     bottom -= some;
-    pack_rows(graph.team(), x + bottom * x_stride, x_stride, some, k, group_rows<T>(k), reinterpret_cast<T*>(sweep.x),
-              sweep.capacity, to);
-    pack_rows(graph.team(), dy + bottom * n, n, some, n, panel_columns<T>(), reinterpret_cast<T*>(sweep.dy),
-              sweep.capacity, to);
+    auto *x_to = reinterpret_cast<T*>(sweep.x), *dy_to = reinterpret_cast<T*>(sweep.dy);
+    pack_rows<T>(graph.team(), some,
+                 {{x + bottom * x_stride, x_stride, k, group_rows<T>(k), x_to, sweep.capacity, to},
+                  {dy + bottom * n, n, n, panel_columns<T>(), dy_to, sweep.capacity, to}});
     sweep.rows += some;
   }
 }

@@ -43,11 +43,11 @@ std::vector<std::vector<T>> products(Index m, Index n, Index k, const Tensor& a,
     for (Index i = 0; i < m; ++i) at[size(p * m + i)] = A[i * k + p];
   for (Index p = 0; p < k; ++p)
     for (Index j = 0; j < n; ++j) bt[size(j * k + p)] = B[p * n + j];
-  pack_rows(team, B, n, k, n, panel, right.data(), k);
+  pack_rows<T>(team, k, {{B, n, n, panel, right.data(), k}});
   pack_transposed(team, bt.data(), k, k, n, panel, from_transpose.data());
   const Index half = k / 2;
-  pack_rows(team, at.data(), m, half, m, group, left.data(), capacity);
-  pack_rows(team, at.data() + half * m, m, k - half, m, group, left.data(), capacity, half);
+  pack_rows<T>(team, half, {{at.data(), m, m, group, left.data(), capacity}});
+  pack_rows<T>(team, k - half, {{at.data() + half * m, m, m, group, left.data(), capacity, half}});
 
   std::vector<std::vector<T>> all;
   auto run = [&](const Left<T>& x, const Right<T>& y) {
