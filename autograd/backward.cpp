@@ -231,7 +231,7 @@ void Graph::sweep(NodeId last, NodeId first) {
     if (!current(nodes_[id])) continue;
     if (nodes_[id].weight != nullptr) finish(id);
     if (!nodes_[id].is_base(id) || nodes_[id].state == GradState::none) continue;
-    complete(id);
+    if (nodes_[id].state != GradState::whole) complete(id);
     if (nodes_[id].operation == nullptr) continue;
     if (watch_ != nullptr) [[unlikely]]
       watch_->begin();

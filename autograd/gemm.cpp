@@ -51,7 +51,7 @@ struct Product {
   bool far;  ///< B does not fit in a private cache
 
   void run(const Piece& piece) const {
-    Index blocks = (k + most_k - 1) / most_k, each = (k + blocks - 1) / blocks;
+    const Index blocks = (k + most_k - 1) / most_k, each = blocks == 1 ? k : (k + blocks - 1) / blocks;
     for (Index p = 0; p < k; p += each)
       for (Index top = piece.row_begin; top < piece.row_end; top += most_groups * a.rows)
         run(piece, top, std::min(top + most_groups * a.rows, piece.row_end), p, std::min(each, k - p));
@@ -187,7 +187,8 @@ template <class T, Index size>
   if (bytes % block != 0) copy(bytes - block);
 }
 
-/// Rows `begin` to `end`, a few at a time: read from left to right, as memory likes it, and written to neighbouring lines.
+/// Rows `begin` to `end`, a few at a time: read from left to right, as memory likes it, and written to neighbouring
+/// lines.
 template <class T, class Width>
 void pack_some(const Packing<T>& packing, Width width, Index begin, Index end) {
   constexpr Index few = 4;
@@ -291,10 +292,9 @@ void pack_rows(Team& team, Index rows, std::initializer_list<Packing<T>> packing
   for (const Packing<T>& packing : packings) columns += packing.columns;
   const Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
   team.for_each_block(blocks, [&](Index block) {
+    const Index begin = block == 0 ? 0 : rows * block / blocks, end = blocks == 1 ? rows : rows * (block + 1) / blocks;
     for (const Packing<T>& packing : packings)
-      with_width(packing.width, [&](auto width) {
-        pack_some(packing, width, rows * block / blocks, rows * (block + 1) / blocks);
-      });
+      with_width(packing.width, [&](auto width) { pack_some(packing, width, begin, end); });
   });
 }
 

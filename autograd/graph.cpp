@@ -20,29 +20,18 @@ void Graph::unwatch() { watch_.reset(); }
 
 void Graph::note_computed(NodeId id, std::span<const NodeId> inputs) { watch_->computed(*this, id, inputs); }
 
-NodeId Graph::check(const Var& var, const char* function, Source where) const {
+void Graph::refuse(const Var& var, const char* function, Source where) const {
   if (var.graph_ == nullptr) fail_at(where, "{}: an empty Var; assign a value to it first", function);
   if (var.graph_ != this) fail_at(where, "{}: Vars of two tapes; an expression belongs to one", function);
-  if (var.id_ >= nodes_.size() || nodes_[var.id_].stamp != var.stamp_)
-    fail_at(where, "{}: a Var whose tape has been cleared since; keep its value in a Tensor instead", function);
-  return var.id_;
+  fail_at(where, "{}: a Var whose tape has been cleared since; keep its value in a Tensor instead", function);
 }
-
-Var Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
 
 NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where) {
   if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
   if (watch_ != nullptr) [[unlikely]]
     watch_->begin();
   auto id = static_cast<NodeId>(nodes_.size());
-  Node& node = nodes_.emplace_back();
-  node.operation = operation;
-  node.layout = layout;
-  node.dtype = dtype;
-  node.file = where.file;
-  node.line = where.line;
-  node.stamp = stamp_;
-  node.base = node.region = id;
+  nodes_.emplace_back(operation, layout, dtype, where, stamp_, id);
   return id;
 }
 
@@ -229,7 +218,7 @@ void Graph::rewind_to(const Mark& mark, Source where) {
     factor->uses = 0;
     return false;
   });
-  nodes_.resize(mark.nodes);
+  nodes_.erase(nodes_.begin() + static_cast<std::ptrdiff_t>(mark.nodes), nodes_.end());
   arena_.rewind_to(mark.arena);
   ++stamp_;
 }

@@ -71,26 +71,26 @@ struct WeightSweep;
 
 /// One recorded value. Nodes are plain bytes in one vector: dropping them all is free.
 struct Node {
-  const Operation* operation = nullptr;
-  const NodeLayout* layout = nullptr;
+  const Operation* operation;
+  const NodeLayout* layout;
   std::byte* value = nullptr;
   std::byte* grad = nullptr;  ///< of a base: its gradient's memory, of the layout of its value
   const NodeId* inputs = nullptr;
   const void* payload = nullptr;  ///< the operation's constants; a Part; a Parameter
-  const char* file = nullptr;
+  const char* file;
   Split* split = nullptr;
   Factor* factor = nullptr;
   WeightSweep* weight = nullptr;
-  int line = 0;
-  std::uint32_t stamp = 0;  ///< tells a node from an earlier one in its place
-  NodeId base = no_node;    ///< the node that owns the memory
-  NodeId region = no_node;  ///< the node whose `state` speaks for this one's gradient
+  int line;
+  std::uint32_t stamp;      ///< tells a node from an earlier one in its place
+  NodeId base;              ///< the node that owns the memory
+  NodeId region;            ///< the node whose `state` speaks for this one's gradient
   std::uint32_t sweep = 0;  ///< the sweep that `state`, `split` and `weight` belong to
   std::uint32_t input_count = 0;
   std::uint32_t uses = 0;      ///< of a region: how many inputs of operations see it directly
   NodeId last_part = no_node;  ///< of a region: the newest of the parts taken of it
   NodeId hands_on = no_node;   ///< the input to whose gradient this node's own is added as it is
-  DType dtype = float32;
+  DType dtype;
   GradState state = GradState::none;
   bool needs_grad = false;
   bool keeps_grad = false;  ///< the gradient outlives the sweep: leaves, and by request
@@ -100,6 +100,17 @@ struct Node {
   bool parts_may_overlap = false;  ///< of a region: its parts were not taken in order, or not of one division
   bool borrows = false;            ///< `grad` is where `hands_on` has its own
 
+  // Member by member: GCC would set a Node without a constructor to zero first, by an instruction that is slow to
+  // start.
+  Node(const Operation* o, const NodeLayout* l, DType type, Source where, std::uint32_t new_stamp, NodeId self)
+      : operation(o),
+        layout(l),
+        file(where.file),
+        line(where.line),
+        stamp(new_stamp),
+        base(self),
+        region(self),
+        dtype(type) {}
   Index count() const { return layout->shape.count(); }
   std::size_t bytes() const { return static_cast<std::size_t>(count()) * size_of(dtype); }
   bool is_base(NodeId self) const { return base == self; }
@@ -136,7 +147,7 @@ class Graph {
 
   // --- Recording -----------------------------------------------------------------------------------
   /// The node behind a Var. Throws Error when it belongs to another tape or to a cleared one.
-  NodeId check(const Var& var, const char* function, Source where) const;
+  NodeId check(const Var& var, const char* function, Source where) const;  // in var.h
   Var var(NodeId id);
   /// A leaf with a copy of the tensor.
   NodeId add_leaf(const TensorView& tensor, bool needs_grad, Source where);
@@ -259,6 +270,7 @@ class Graph {
 
  private:
   void note_computed(NodeId id, std::span<const NodeId> inputs);
+  [[noreturn]] void refuse(const Var& var, const char* function, Source where) const;
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
   void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;

@@ -45,6 +45,7 @@ struct WeightSweep {
   std::byte* dy = nullptr;  ///< [capacity, N], as the right-hand one
   Index rows = 0;           ///< of those, filled from the end
   Index capacity = 0;
+  Index group = 0;            ///< columns of x that are together
   std::byte* sums = nullptr;  ///< [N]: the sum of fewer than 64 rows
   Index summed = 0;           ///< how many
 };
@@ -62,8 +63,8 @@ std::size_t packed_bytes(Index rows, Index columns, Index width) {
   return static_cast<std::size_t>(packed_size(rows, columns, width)) * sizeof(T);
 }
 
-/// The weight as the right-hand factor of x W. Arranging it costs as much as some 16 rows of the product: it is done once
-/// per tape, when that many have come one or a few at a time, or when it is used again with more.
+/// The weight as the right-hand factor of x W. Arranging it costs as much as some 16 rows of the product: it is done
+/// once per tape, when that many have come one or a few at a time, or when it is used again with more.
 template <class T>
 Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
   constexpr Index few_rows = 4, many_rows = 64;
@@ -108,7 +109,7 @@ void flush(Graph& graph, NodeId id, WeightSweep& sweep) {
   GradTarget target = graph.target(id);
   T* dw = reinterpret_cast<T*>(target.data);
   const Index first = sweep.capacity - sweep.rows;
-  const T* x = reinterpret_cast<const T*>(sweep.x) + first * group_rows<T>(k);
+  const T* x = reinterpret_cast<const T*>(sweep.x) + first * sweep.group;
   const T* dy = reinterpret_cast<const T*>(sweep.dy) + first * panel_columns<T>();
   multiply(graph.team(), k, n, sweep.rows, packed_left(x, sweep.capacity, k), packed_right(dy, sweep.capacity),
            target.fresh ? Start<T>{} : Start<T>{dw, stride}, dw, stride);
@@ -125,7 +126,8 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
   if (sweep.capacity == 0) {
     constexpr Index cache = Index{1} << 18;  // elements: half a core's private cache
     sweep.capacity = std::clamp<Index>(cache / std::max<Index>(k + n, 1), 256, 2048);
-    sweep.x = graph.pool().allocate(packed_bytes<T>(sweep.capacity, k, group_rows<T>(k)));
+    sweep.group = group_rows<T>(k);
+    sweep.x = graph.pool().allocate(packed_bytes<T>(sweep.capacity, k, sweep.group));
     sweep.dy = graph.pool().allocate(packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
   }
   for (Index bottom = rows; bottom > 0;) {
@@ -134,7 +136,7 @@ void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, In
     bottom -= some;
     auto *x_to = reinterpret_cast<T*>(sweep.x), *dy_to = reinterpret_cast<T*>(sweep.dy);
     pack_rows<T>(graph.team(), some,
-                 {{x + bottom * x_stride, x_stride, k, group_rows<T>(k), x_to, sweep.capacity, to},
+                 {{x + bottom * x_stride, x_stride, k, sweep.group, x_to, sweep.capacity, to},
                   {dy + bottom * n, n, n, panel_columns<T>(), dy_to, sweep.capacity, to}});
     sweep.rows += some;
   }
@@ -303,7 +305,7 @@ void finish_weight(Graph& graph, NodeId id) {
     if (sweep.transposed != nullptr)
       pool.release(sweep.transposed, packed_bytes<T>(shape[1], shape[0], panel_columns<T>()));
     if (sweep.capacity != 0) {
-      pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], group_rows<T>(shape[0])));
+      pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], sweep.group));
       pool.release(sweep.dy, packed_bytes<T>(sweep.capacity, shape[1], panel_columns<T>()));
     }
     if (sweep.sums != nullptr) {
@@ -327,7 +329,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
   if (factors.size() + addends.size() > most)
     fail_at(where, "matmul: a sum of {} products and {} addends; split it into two statements", products,
             addends.size());
-  std::array<NodeId, most> inputs{};
+  std::array<NodeId, most> inputs;
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
   const Derived first = product_layout(*graph, inputs[0], inputs[1], where);
   const NodeLayout* layout = first.layout;

@@ -29,6 +29,7 @@ Walk::Walk(Arena& arena, const Shape& result, std::span<const Layout* const> ope
          });
   if (flat) {
     rank = 2;
+    rows = 1;
     unit_columns = true;
     size[0] = count;
     size[1] = 1;
@@ -58,6 +59,7 @@ Walk::Walk(Arena& arena, const Shape& result, std::span<const Layout* const> ope
     std::fill_n(along, operands.size(), 0);
     strides[static_cast<std::size_t>(rank)] = along;
   }
+  rows = count == 0 ? 0 : count / size[0];
   unit_columns = std::all_of(strides[0], strides[0] + operands.size(), [](Index stride) { return stride == 1; });
 }
 
@@ -69,17 +71,11 @@ const NodeLayout* Plans::layout(const Layout& layout) {
       [&] { return new (arena_.allocate(sizeof(NodeLayout), alignof(NodeLayout))) NodeLayout(layout); });
 }
 
-const Plan& Plans::plan(std::span<const NodeLayout* const> operands, Source where) {
+const Plan& Plans::find_plan(std::span<const NodeLayout* const> operands, Source where) {
   std::size_t hash = operands.size();
   for (const NodeLayout* operand : operands) hash = mix(hash, reinterpret_cast<std::uintptr_t>(operand));
   return plans_.find(
-      hash,
-      [&](const Plan& plan) {
-        if (plan.operands.size() != operands.size()) return false;
-        for (std::size_t k = 0; k < operands.size(); ++k)
-          if (plan.operands[k] != operands[k]) return false;
-        return true;
-      },
+      hash, [&](const Plan& plan) { return plan.is_of(operands); },
       [&] {
         Shape shape = operands[0]->shape;
         for (const NodeLayout* operand : operands)
@@ -102,6 +98,7 @@ void Plans::tidy() {
   if (layouts_.size() + plans_.size() + derived_.size() < many) return;
   layouts_.clear();
   plans_.clear();
+  recent_.fill(nullptr);
   derived_.clear();
   arena_.clear();
 }

@@ -37,14 +37,13 @@ struct Walk {
   std::array<Index, max_rank> size;
   std::array<const Index*, max_rank> strides;
   int rank = 0;
-  Index count = 0;
+  Index count = 0, rows = 0;  ///< elements; and these by the columns
   bool flat = false;          ///< every operand's elements lie in memory as the result's do
   bool unit_columns = false;  ///< every operand's columns are neighbours
 
   /// The operands are given twice where each has a second layout: its gradient's.
   Walk(Arena& arena, const Shape& result, std::span<const Layout* const> operands);
   Walk() = default;
-  Index rows() const { return count / size[0]; }
   /// True when several elements of the result share one of operand k, in axes from `first_axis` on.
   bool repeats(std::size_t k, std::size_t first_axis) const {
     for (auto axis = first_axis; axis < static_cast<std::size_t>(rank); ++axis)
@@ -60,6 +59,13 @@ struct Plan {
   Walk walk;
   bool whole;    ///< small, and one rectangle: one call of the kernel does it
   bool repeats;  ///< an operand is broadcast
+
+  bool is_of(std::span<const NodeLayout* const> layouts) const {
+    if (layouts.size() != operands.size()) return false;
+    for (std::size_t k = 0; k < layouts.size(); ++k)
+      if (layouts[k] != operands[k]) return false;
+    return true;
+  }
 };
 
 /// A layout that follows from another, and a distance in memory that goes with it.
@@ -111,7 +117,11 @@ class Plans {
  public:
   const NodeLayout* layout(const Layout& layout);
   /// Throws Error when the layouts do not broadcast.
-  const Plan& plan(std::span<const NodeLayout* const> operands, Source where);
+  const Plan& plan(std::span<const NodeLayout* const> operands, Source where) {
+    const Plan*& recent = recent_[operands.size() % recent_.size()];
+    if (recent == nullptr || !recent->is_of(operands)) recent = &find_plan(operands, where);
+    return *recent;
+  }
   /// What `make` gives for this layout and these two numbers; `make` may throw.
   template <class Make>
   Derived derived(const NodeLayout* from, std::uintptr_t a, std::uintptr_t b, Make&& make) {
@@ -139,7 +149,11 @@ class Plans {
     return hash ^ hash >> 29;
   }
 
+  const Plan& find_plan(std::span<const NodeLayout* const> operands, Source where);
+
   Arena arena_;
+  /// By the number of operands, the last plan that was asked for: a loop asks for the same few again and again.
+  std::array<const Plan*, 8> recent_{};
   Table<NodeLayout> layouts_;
   Table<Plan> plans_;
   Table<Entry> derived_;

@@ -8,7 +8,9 @@ namespace unroll::detail {
 
 namespace {
 
-/// An array for one call: on the stack, unless it is long.
+constexpr std::size_t few = 16;
+
+/// An array for one call: on the stack, unless it is long; then in memory that the caller gives back.
 template <class T>
 class SmallArray {
  public:
@@ -20,7 +22,6 @@ class SmallArray {
   T* data() { return data_; }
 
  private:
-  static constexpr std::size_t few = 16;
   T on_stack_[few];
   T* data_;
 };
@@ -33,8 +34,8 @@ struct Blocks {
   bool of_columns;
 
   Blocks(const Walk& walk, Index most) {
-    of_columns = walk.rows() == 1;
-    units = of_columns ? walk.size[0] : walk.rows();
+    of_columns = walk.rows == 1;
+    units = of_columns ? walk.size[0] : walk.rows;
     Index wanted = std::clamp<Index>(walk.count / parallel_grain, 1, std::max<Index>(most, 1));
     units_each = (units + wanted - 1) / wanted;
     if (of_columns) units_each = (units_each + 15) / 16 * 16;  // whole packets
@@ -137,17 +138,18 @@ NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* 
   if (walk.count == 0) return id;
 
   TileKernel& kernel = *statement.forward[static_cast<int>(dtype)];
-  const StridedTile whole{{.rows = walk.rows(),
-                           .columns = walk.size[0],
-                           .x = data.data(),
-                           .row_stride = walk.strides[1],
-                           .constants = constants,
-                           .y = graph.node(id).value,
-                           .y_stride = walk.size[0]},
-                          n,
-                          walk.strides[0],
-                          nullptr,
-                          walk.unit_columns};
+  StridedTile whole;  // member by member: initialised as one, its padding would be set to zero first
+  whole.rows = walk.rows;
+  whole.columns = walk.size[0];
+  whole.x = data.data();
+  whole.row_stride = walk.strides[1];
+  whole.constants = constants;
+  whole.y = graph.node(id).value;
+  whole.y_stride = walk.size[0];
+  whole.dy = nullptr;
+  whole.inputs = n;
+  whole.column_stride = walk.strides[0];
+  whole.unit_columns = walk.unit_columns;
   if (plan.whole) {
     run_kernel(kernel, dtype, whole);
     graph.computed(id, {inputs, n});
@@ -178,6 +180,8 @@ namespace {
 /// The backward pass of one statement: where each input's gradient goes, then the walk.
 class StatementSweep {
  public:
+  static constexpr std::size_t few = detail::few / 2;  ///< so many inputs take no memory but the stack
+
   StatementSweep(Graph& graph, NodeId id)
       : graph_(graph),
         id_(id),
@@ -210,15 +214,19 @@ class StatementSweep {
   bool choose_targets() {
     bool any_overlap = false;
     for (std::size_t k = 0; k < n_; ++k) {
+      adjoint_[k] = Adjoint::skip;
+      for (std::size_t j = 0; j < k; ++j) {
+        if (!may_overlap(graph_, inputs_[k], inputs_[j])) continue;
+        any_overlap = true;
+        adjoint_[k] = adjoint_[j] = Adjoint::add;
+      }
+    }
+    for (std::size_t k = 0; k < n_; ++k) {
       const Node& input = graph_.node(inputs_[k]);
       x_[k] = x_[n_ + k] = input.value;  // the gradient that nobody needs is never written
-      adjoint_[k] = Adjoint::skip;
       if (!input.needs_grad) continue;
-      bool overlap = false;
-      for (std::size_t j = 0; j < n_; ++j) overlap |= may_overlap(graph_, inputs_[k], inputs_[j]);
-      any_overlap |= overlap;
       GradTarget target{nullptr, false};
-      if (overlap || (kept_.plan->repeats && walk_->repeats(k, 0)))
+      if (adjoint_[k] == Adjoint::add || (kept_.plan->repeats && walk_->repeats(k, 0)))
         target.data = graph_.accumulator(inputs_[k]);
       else
         target = graph_.target(inputs_[k]);
@@ -234,23 +242,26 @@ class StatementSweep {
     return *statement->backward[static_cast<int>(dtype())];
   }
   StridedTile whole() {
-    return {{.rows = walk_->rows(),
-             .columns = walk_->size[0],
-             .x = x_.data(),
-             .row_stride = walk_->strides[1],
-             .constants = kept_.constants,
-             .y_stride = walk_->size[0],
-             .dy = graph_.node(id_).grad,
-             .dx = x_.data() + n_,
-             .dx_row_stride = walk_->strides[1] + grads_,
-             .adjoint = adjoint_.data()},
-            n_,
-            walk_->strides[0],
-            walk_->strides[0] + grads_,
-            walk_->unit_columns};
+    StridedTile tile;
+    tile.rows = walk_->rows;
+    tile.columns = walk_->size[0];
+    tile.x = x_.data();
+    tile.row_stride = walk_->strides[1];
+    tile.constants = kept_.constants;
+    tile.y_stride = walk_->size[0];
+    tile.dy = graph_.node(id_).grad;
+    tile.dx = x_.data() + n_;
+    tile.dx_row_stride = walk_->strides[1] + grads_;
+    tile.adjoint = adjoint_.data();
+    tile.inputs = n_;
+    tile.column_stride = walk_->strides[0];
+    tile.dx_column_stride = walk_->strides[0] + grads_;
+    tile.unit_columns = walk_->unit_columns;
+    return tile;
   }
 
   void run_blocks(bool overlap) {
+    auto scratch = graph_.scratch();
     SmallArray<std::byte*> partial(graph_, n_);
     std::fill_n(partial.data(), n_, nullptr);
     Blocks blocks(*walk_, overlap ? 1 : most_blocks());
@@ -265,7 +276,7 @@ class StatementSweep {
   Index most_blocks() const {
     Index shared = 0;
     for (std::size_t k = 0; k < n_; ++k)
-      if (needs(k) && walk_->repeats(k, walk_->rows() == 1 ? 0 : 1)) shared += graph_.node(inputs_[k]).count();
+      if (needs(k) && walk_->repeats(k, walk_->rows == 1 ? 0 : 1)) shared += graph_.node(inputs_[k]).count();
     return shared == 0 ? 256 : std::min<Index>(32, walk_->count / (2 * shared));
   }
 
@@ -367,6 +378,7 @@ std::span<const double> statement_constants(const Graph& graph, NodeId id) {
 }
 
 void statement_backward(Graph& graph, NodeId id) {
+  if (graph.node(id).input_count <= StatementSweep::few) return StatementSweep(graph, id).run();
   auto scratch = graph.scratch();
   StatementSweep(graph, id).run();
 }

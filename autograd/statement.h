@@ -207,12 +207,12 @@ struct Tile {
   const void* const* x;     ///< the inputs' first elements
   const Index* row_stride;  ///< of each input
   const double* constants;
-  void* y = nullptr;  ///< forward: the result
+  void* y;  ///< forward: the result
   Index y_stride;
-  const void* dy = nullptr;   ///< backward: the result's gradient
-  void* const* dx = nullptr;  ///< the inputs' gradients, their strides, and what to do with each
-  const Index* dx_row_stride = nullptr;
-  const Adjoint* adjoint = nullptr;
+  const void* dy;   ///< backward: the result's gradient
+  void* const* dx;  ///< the inputs' gradients, their strides, and what to do with each
+  const Index* dx_row_stride;
+  const Adjoint* adjoint;
 };
 using TileKernel = void(const Tile&);
 
@@ -228,24 +228,28 @@ struct Statement {
   TileKernel *forward[3], *backward[3];  ///< by type
 };
 
-/// The same number in every lane. (Eigen's Constant is stored lane by lane.)
-UNROLL_INLINE Packet<Dual> splat(Dual value) { return Packet<Dual>(value); }
+/// Stores the same number in every lane, register by register. (Eigen's Constant is stored lane by lane, and GCC copies
+/// a packet by 16 bytes: a register that is read back at once would have to wait for several stores.)
+UNROLL_INLINE void splat(Dual value, Dual* to) { *to = value; }
+template <class T>
+UNROLL_INLINE void splat(T value, T* to) {
+  using Register = packet::detail::Register<T>;
+  constexpr int size = Eigen::internal::unpacket_traits<Register>::size;
+  const auto lanes = Eigen::internal::pset1<Register>(value);
+  for (int at = 0; at < Packet<T>::SizeAtCompileTime; at += size) Eigen::internal::pstoreu(to + at, lanes);
+}
 template <class T>
 UNROLL_INLINE Packet<T> splat(T value) {
-  using Lanes [[gnu::vector_size(64), gnu::may_alias]] = T;
-  return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-    Packet<T> packet;
-    *reinterpret_cast<Lanes*>(packet.data()) = Lanes{((void)I, value)...};
-    return packet;
-  }
-  (std::make_index_sequence<64 / sizeof(T)>{});
+  Packet<T> packet;
+  splat(value, packet.data());
+  return packet;
 }
 
 template <class Kernel, class T>
 struct Splats {
   Packet<T> values[Kernel::constants + 1];
   explicit Splats(const double* constants) {
-    for (int i = 0; i < Kernel::constants; ++i) values[i] = splat(T(constants[i]));
+    for (int i = 0; i < Kernel::constants; ++i) splat(T(constants[i]), values[i].data());
   }
 };
 
@@ -259,7 +263,16 @@ struct RowEnd {
 
 /// Copies `count` elements from each of n places to a packet, and lets each point there.
 template <class T>
-void take_ends(const T** from, int n, Index at, Index count, T* packets);
+void take_some(const T** from, int n, Index at, Index count, T* packets);
+template <class T>
+UNROLL_INLINE void take_ends(const T** from, int n, Index at, Index count, T* packets) {
+  constexpr Index width = Packet<T>::SizeAtCompileTime;
+  if (count > 1) return take_some(from, n, at, count, packets);
+  for (int k = 0; k < n; ++k, packets += width) {  // a number: all there is of many a statement
+    splat(from[k][at], packets);
+    from[k] = packets;
+  }
+}
 /// to (+)= the first `count` elements of a packet.
 template <class T>
 void give_end(T* to, const T* packet, Index count, Adjoint adjoint);

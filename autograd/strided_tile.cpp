@@ -122,12 +122,11 @@ void run_kernel(TileKernel& kernel, DType dtype, const StridedTile& tile) {
 }
 
 template <class T>
-void take_ends(const T** from, int n, Index at, Index count, T* packets) {
+void take_some(const T** from, int n, Index at, Index count, T* packets) {
   constexpr Index width = Packet<T>::SizeAtCompileTime;
   for (int k = 0; k < n; ++k, packets += width) {
     const T* source = from[k] + at;
-    Eigen::Map<Packet<T>, Eigen::Aligned64> packet(packets);
-    packet = splat(source[count - 1]);  // scalars are common, and a packet written piece by piece is slow to read back
+    splat(source[count - 1], packets);
     for (Index i = 0; i + 1 < count; ++i) packets[i] = source[i];
     from[k] = packets;
   }
@@ -141,9 +140,9 @@ void give_end(T* to, const T* packet, Index count, Adjoint adjoint) {
     for (Index i = 0; i < count; ++i) to[i] += packet[i];
 }
 
-template void take_ends(const float**, int, Index, Index, float*);
-template void take_ends(const double**, int, Index, Index, double*);
-template void take_ends(const Dual**, int, Index, Index, Dual*);
+template void take_some(const float**, int, Index, Index, float*);
+template void take_some(const double**, int, Index, Index, double*);
+template void take_some(const Dual**, int, Index, Index, Dual*);
 template void give_end(float*, const float*, Index, Adjoint);
 template void give_end(double*, const double*, Index, Adjoint);
 template void give_end(Dual*, const Dual*, Index, Adjoint);

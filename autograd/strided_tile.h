@@ -9,7 +9,7 @@ namespace unroll::detail {
 struct StridedTile : Tile {
   std::size_t inputs;
   const Index* column_stride;  ///< of each input
-  const Index* dx_column_stride = nullptr;
+  const Index* dx_column_stride;
   bool unit_columns;  ///< all of these are 1
 };
 

@@ -53,4 +53,11 @@ class Var {
   std::uint32_t stamp_ = 0;
 };
 
+inline detail::NodeId detail::Graph::check(const Var& var, const char* function, Source where) const {
+  if (var.graph_ != this || var.id_ >= nodes_.size() || nodes_[var.id_].stamp != var.stamp_) [[unlikely]]
+    refuse(var, function, where);
+  return var.id_;
+}
+inline Var detail::Graph::var(NodeId id) { return {this, id, nodes_[id].stamp}; }
+
 }  // namespace unroll

@@ -122,12 +122,13 @@ Var slice(const Var& x, int axis, Index begin, Index end, Index step, Source whe
   return view(from, layout, first * from.layout.stride(axis), where);
 }
 
-Var part(const Var& x, int axis, Index parts, Index index, Source where) {
-  auto [graph, id, from] = parent_of(x, "chunk", where);
-  axis = from.shape.axis(axis, "chunk", where);
+namespace {
+
+/// The layout of one of the equal parts of an axis, and the distance from one to the next.
+detail::Derived divided(const Parent& of, int axis, Index parts, Source where) {
   if (parts < 1) fail_at(where, "chunk: {} parts; at least one is needed", parts);
-  const detail::NodeLayout* layout = &from;
-  detail::Plans& plans = graph.plans();
+  const detail::NodeLayout* layout = &of.layout;
+  detail::Plans& plans = of.graph.plans();
   auto make = [layout, axis, parts, where, &plans] {
     Index size = layout->shape[axis];
     if (size % parts != 0)
@@ -136,10 +137,28 @@ Var part(const Var& x, int axis, Index parts, Index index, Source where) {
     result.shape = layout->shape.with(axis, size / parts);
     return detail::Derived{plans.layout(result), size / parts * layout->stride(axis)};
   };
-  auto to = plans.derived(layout, static_cast<std::uintptr_t>(axis), static_cast<std::uintptr_t>(parts), make);
+  return plans.derived(layout, static_cast<std::uintptr_t>(axis), static_cast<std::uintptr_t>(parts), make);
+}
+
+}  // namespace
+
+Var part(const Var& x, int axis, Index parts, Index index, Source where) {
+  const Parent from = parent_of(x, "chunk", where);
+  axis = from.shape().axis(axis, "chunk", where);
+  const detail::Derived to = divided(from, axis, parts, where);
   if (index < 0 || index >= parts)
-    fail_at(where, "chunk: part {} of {} along axis {} of shape {}", index, parts, axis, from.shape);
-  return graph.var(graph.add_part({id, axis, parts, index}, to.layout, index * to.distance, where));
+    fail_at(where, "chunk: part {} of {} along axis {} of shape {}", index, parts, axis, from.shape());
+  return from.graph.var(from.graph.add_part({from.id, axis, parts, index}, to.layout, index * to.distance, where));
+}
+
+void detail::all_parts(const Var& x, int axis, std::span<Var> parts, Source where) {
+  const Parent from = parent_of(x, "chunk", where);
+  axis = from.shape().axis(axis, "chunk", where);
+  const auto count = static_cast<Index>(parts.size());
+  const Derived to = divided(from, axis, count, where);
+  for (Index i = 0; i < count; ++i)
+    parts[static_cast<std::size_t>(i)] =
+        from.graph.var(from.graph.add_part({from.id, axis, count, i}, to.layout, i * to.distance, where));
 }
 
 std::vector<Var> split(const Var& x, std::span<const Index> sizes, int axis, Source where) {

@@ -24,12 +24,15 @@ Var slice(const Var& x, int axis, Index begin, Index end, Index step, Source whe
 /// One of `parts` equal parts along an axis, whose size `parts` must divide.
 Var part(const Var& x, int axis, Index parts, Index index, Source where = Source::here());
 
+namespace detail {
+void all_parts(const Var& x, int axis, std::span<Var> parts, Source where);
+}
 /// N equal parts along an axis: `auto [i, f, g, o] = chunk<4>(gates);`
 template <std::size_t N>
 std::array<Var, N> chunk(const Var& x, int axis = -1, Source where = Source::here()) {
-  return [&]<std::size_t... K>(std::index_sequence<K...>) {
-    return std::array<Var, N>{part(x, axis, N, K, where)...};
-  }(std::make_index_sequence<N>{});
+  std::array<Var, N> parts;
+  detail::all_parts(x, axis, parts, where);
+  return parts;
 }
 
 /// Parts of the given sizes along an axis, one after another. Throws Error unless the sizes add up to the axis's.
