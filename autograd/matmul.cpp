@@ -330,6 +330,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
     fail_at(where, "matmul: a sum of {} products and {} addends; split it into two statements", products,
             addends.size());
   std::array<NodeId, most> inputs;
+  inputs.fill(no_node);
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
   const Derived first = product_layout(*graph, inputs[0], inputs[1], where);
   const NodeLayout* layout = first.layout;
