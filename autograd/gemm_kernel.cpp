@@ -22,17 +22,6 @@ template <int n, class F>
   (std::make_integer_sequence<int, n>{});
 }
 
-/// Keeps GCC from reading a row of B from memory again for every row of A: with few rows that takes longer than the
-/// multiplications.
-template <class R>
-[[gnu::always_inline]] inline void stay_in_register(R& value) {
-#ifdef __x86_64__
-  asm("" : "+v"(value));
-#else
-  static_cast<void>(value);
-#endif
-}
-
 template <class T, int bytes, int rows, int panels>
 [[gnu::always_inline]] inline void compute(const Tile<T>& tile) {
   using R = typename Register<T, bytes>::Type;
@@ -59,7 +48,10 @@ template <class T, int bytes, int rows, int panels>
       repeat<registers>([&](auto j) __attribute__((always_inline)) {
         if constexpr (fetches && j * bytes % 64 == 0) __builtin_prefetch(b + ahead + column(j, b_panel));
         right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
-        if constexpr (rows > 1) stay_in_register(right[j]);
+#if defined(__x86_64__) && !defined(__clang__)
+        // GCC would read it from memory again for every row of A: with few rows that takes longer than multiplying.
+        if constexpr (rows > 1) asm("" : "+v"(right[j]));
+#endif
       });
       repeat<rows>([&](auto i) __attribute__((always_inline)) {
         const T left = a[i / 3][i % 3 * a_row];
