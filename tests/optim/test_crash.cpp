@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <set>
@@ -164,19 +165,23 @@ TEST_CASE("a training that is killed at random moments ends with the bits of one
   const std::string killed = folder / "killed", whole = folder / "whole";
   // How long a trainer takes to its first checkpoint differs: with sanitizers, on a busy machine.
   const auto start = std::chrono::steady_clock::now();
+  auto elapsed = [&] {
+    return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+  };
   auto first = trainer(killed, 1'000'000);
-  while (!fs::exists(killed + "/checkpoint.safetensors")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  const std::chrono::microseconds longest =
-      4 * std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+  while (!fs::exists(killed + "/checkpoint.safetensors") && elapsed() < std::chrono::minutes(2))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::chrono::microseconds longest = 4 * elapsed();
   first->signal(SIGKILL);
   first->wait();
+  REQUIRE(steps_made(killed) > 0);
   const auto kills = static_cast<int>(std::clamp<std::int64_t>(10'000'000 / longest.count(), 10, 100));
 
   int progressed = 0;
   for (int i = 0; i < kills; ++i) {
     const Index before = steps_made(killed);
     auto program = trainer(killed, 1'000'000);
-    std::this_thread::sleep_for(std::chrono::microseconds(random.below(static_cast<std::uint64_t>(longest.count()))));
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(longest.count())));
     program->signal(SIGKILL);
     const Outcome outcome = program->wait();
     CHECK(outcome.code == -SIGKILL);
