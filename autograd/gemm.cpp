@@ -259,16 +259,19 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
   if (k == 0) fill(m, n, start, c, c_row);
   if (m == 0 || n == 0 || k == 0) return;
   // How the work is cut does not change a single bit, so here it may follow the number of threads.
-  const Index worth = std::max(m, reading) * n * k / work_each, pieces = worth <= 1 ? 1 : std::min(worth, team.size());
+  const Index worth = std::max(m, reading) * n * k / work_each;
   const bool far = k * n * static_cast<Index>(sizeof(T)) > private_cache();
   const Product<T> product{k, a, b, start, c, c_row, kernels<T>(), far};
-  if (pieces == 1) {
+  const Index threads = worth <= 1 ? 1 : std::min(worth, team.size());
+  if (threads == 1) {
     product.run({0, m, 0, n});
     return;
   }
   // By rows where every core can keep the whole right-hand factor: then it also has, from the step before, the rows
-  // that element-wise statements, which are cut by rows, left in its cache.
-  const bool by_rows = m >= n || (m >= 8 * pieces && !far);
+  // that element-wise statements, which are cut by rows, left in its cache. Otherwise in more pieces than threads, so
+  // that a thread that is slowed down, as on a shared machine, leaves some of its own to the others.
+  const bool by_rows = m >= n || (m >= 8 * threads && !far);
+  const Index pieces = by_rows ? threads : std::min(worth, 4 * threads);
   const bool in_place = a.k == 1;
   const Index length = by_rows ? m : n, grain = !by_rows ? 2 * product.kernels.panel : in_place ? 1 : a.rows;
   const Index each = ((length + grain - 1) / grain + pieces - 1) / pieces * grain;

@@ -45,14 +45,27 @@ void pause() {
 
 }  // namespace
 
-/// Work comes in rounds. In each it is divided into as many shares as there are threads; every share is claimed once,
-/// by the thread it is meant for or by one that has nothing left to do, and the round ends when all are done. A share
-/// remembers the last round it was claimed in, so that a thread that comes late for a round can claim nothing of it,
-/// and reads what the round is about only after it has claimed something.
+/// Work comes in rounds. In each its blocks are divided into as many shares as there are threads; every block is
+/// claimed once, by the thread that its share is meant for or by one that has nothing left to do, and the round ends
+/// when all are done. A share holds the number of its round, so that a thread that comes late for a round can claim
+/// nothing of the next, and reads what the round is about only after it has claimed something.
 struct Team::State {
   struct alignas(64) Share {
-    std::atomic<std::uint64_t> claimed{0};
+    static constexpr int bits = 24;
+    std::atomic<std::uint64_t> left{0};  ///< the round, and in the lower bits the number of blocks not yet claimed
     std::atomic<bool> has_helper{false};
+
+    void fill(std::uint64_t round, Index blocks) {
+      left.store(round << bits | static_cast<std::uint64_t>(blocks), std::memory_order_release);
+    }
+    /// How many blocks were left, this one included; 0: none is.
+    Index claim(std::uint64_t round) {
+      std::uint64_t seen = left.load(std::memory_order_acquire);
+      while (seen >> bits == round && seen << (64 - bits) != 0)
+        if (left.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel))
+          return static_cast<Index>(seen & ((std::uint64_t{1} << bits) - 1));
+      return 0;
+    }
   };
 
   explicit State(Index threads) : shares(static_cast<std::size_t>(threads)) {}
@@ -62,7 +75,7 @@ struct Team::State {
   Index blocks = 0;
   Call call = nullptr;
   void* what = nullptr;
-  alignas(64) std::atomic<std::uint64_t> done{0};
+  alignas(64) std::atomic<Index> done{0};  ///< blocks of the round
   std::atomic<bool> dismissed{false};
 #if UNROLL_THREAD_SANITIZER
   std::vector<std::thread> tasks;  // oneTBB is not instrumented
@@ -75,13 +88,14 @@ struct Team::State {
     const std::size_t n = shares.size();
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t share = (own + i) % n;
-      std::uint64_t last = current - 1;
-      if (!shares[share].claimed.compare_exchange_strong(last, current, std::memory_order_acq_rel)) continue;
-      const auto end = blocks * static_cast<Index>(share + 1) / static_cast<Index>(n);
-      for (Index block = blocks * static_cast<Index>(share) / static_cast<Index>(n); block < end; ++block)
-        call(what, block);
-      done.fetch_add(1, std::memory_order_release);
+      Index claimed = 0;
+      for (Index left = 0; (left = shares[share].claim(current)) > 0; ++claimed) call(what, end_of(share) - left);
+      if (claimed > 0) done.fetch_add(claimed, std::memory_order_release);
     }
+  }
+  /// The first block that is not of this share any more.
+  Index end_of(std::size_t share) const {
+    return blocks * static_cast<Index>(share + 1) / static_cast<Index>(shares.size());
   }
 
   void help(std::size_t own) {
@@ -132,6 +146,7 @@ Team::Team(Alone) : alone_(true) {}
 Team::~Team() = default;
 
 void Team::run(Index blocks, Call call, void* what) {
+  if (blocks >= Index{1} << State::Share::bits) return run_blocks(blocks, call, what);
   const auto n = static_cast<std::size_t>(threads());
   if (state_ == nullptr || state_->shares.size() != n) state_ = std::make_unique<State>(static_cast<Index>(n));
   State& state = *state_;
@@ -139,11 +154,14 @@ void Team::run(Index blocks, Call call, void* what) {
   state.blocks = blocks;
   state.call = call;
   state.what = what;
+  state.done.store(0, std::memory_order_relaxed);
   const std::uint64_t current = state.round.load(std::memory_order_relaxed) + 1;
+  for (std::size_t share = 0; share < n; ++share)
+    state.shares[share].fill(current, state.end_of(share) - (share == 0 ? 0 : state.end_of(share - 1)));
   state.round.store(current, std::memory_order_release);
   state.work(current, 0);
   // On a busy machine the thread waited for may itself be waiting for a processor: this one's.
-  for (int spins = 0; state.done.load(std::memory_order_acquire) != current * n; ++spins)
+  for (int spins = 0; state.done.load(std::memory_order_acquire) != blocks; ++spins)
     spins < 1000 ? pause() : std::this_thread::yield();
 }
 

@@ -38,7 +38,8 @@ class Team {
 
   /// Calls `f(block)` for every block; `f` must not throw. How the work is cut into blocks must follow from the
   /// problem's shape alone, unless no result depends on it: that makes results the same bits on any number of threads.
-  /// Every thread gets the same blocks each time, so that what they read stays in its core's cache.
+  /// Every thread gets the same blocks each time, so that what they read stays in its core's cache; only one that has
+  /// none left takes over another's.
   template <class F>
   void for_each_block(Index blocks, F&& f) {
     if (blocks > 1 && size() > 1) {
