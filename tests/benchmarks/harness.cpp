@@ -50,14 +50,18 @@ struct Turn {
   double cost_ms() const { return one_ms * static_cast<double>(iterations + 1) + contender.settle_ms; }
 };
 
-Timing summary(std::vector<double> samples) {
+double quantile(std::vector<double> samples, double q) {
   std::ranges::sort(samples);
-  auto quantile = [&](double q) {
-    const double at = q * static_cast<double>(samples.size() - 1);
-    const auto below = static_cast<std::size_t>(at), above = std::min(below + 1, samples.size() - 1);
-    return samples[below] + (at - static_cast<double>(below)) * (samples[above] - samples[below]);
-  };
-  return {quantile(0.5), samples.front(), quantile(0.1), quantile(0.9)};
+  const double at = q * static_cast<double>(samples.size() - 1);
+  const auto below = static_cast<std::size_t>(at), above = std::min(below + 1, samples.size() - 1);
+  return samples[below] + (at - static_cast<double>(below)) * (samples[above] - samples[below]);
+}
+
+Timing summary(const std::vector<double>& samples, const std::vector<double>& first) {
+  std::vector<double> ratios(samples.size());
+  std::ranges::transform(samples, first, ratios.begin(), std::divides<>());
+  return {quantile(samples, 0.5), quantile(samples, 0), quantile(samples, 0.1), quantile(samples, 0.9),
+          quantile(ratios, 0.5)};
 }
 
 double relative_difference(const Tensor& a, const Tensor& b) {
@@ -108,7 +112,7 @@ std::vector<std::pair<std::string, Timing>> measure(const Contenders& contenders
   std::vector<std::pair<std::string, Timing>> timings;
   for (const Turn& turn : turns) {
     const std::string& name = turn.contender.name;
-    const Timing timing = summary(turn.samples);
+    const Timing timing = summary(turn.samples, turns.front().samples);
     auto same = std::ranges::find(timings, name, &std::pair<std::string, Timing>::first);
     if (same == timings.end())
       timings.emplace_back(name, timing);

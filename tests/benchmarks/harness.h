@@ -7,6 +7,7 @@ namespace unroll::benchmarks {
 /// Milliseconds of one run.
 struct Timing {
   double median, min, p10, p90;
+  double ratio;  ///< to the first contender's of the same round: the median of it
 };
 
 /// How long a case may take.
@@ -20,8 +21,8 @@ struct Effort {
 void check_agreement(const Case& c, const Contenders& contenders);
 
 /// Times the contenders in turn, round after round, there and back again, so that whatever slows the machine down for a
-/// while meets them all. Of contenders with the same name (a library on
-/// one thread and on two) the result is the faster's.
+/// while meets them all. Of contenders with the same name (a library on one thread and on two) the result is the
+/// faster's.
 std::vector<std::pair<std::string, Timing>> measure(const Contenders& contenders, const Effort& effort);
 
 }  // namespace unroll::benchmarks

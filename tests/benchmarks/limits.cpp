@@ -23,9 +23,8 @@ const Limits& limits(int threads) {
   auto [at, is_new] = known.try_emplace(threads);
   if (!is_new) return at->second;
   const Effort effort{.sample_ms = 20, .fewest = 10, .most = 10, .seconds = 0};
-  const auto n = static_cast<double>(gemm_rows);
   if (const auto product = gemm_peak(threads))
-    at->second.gflops = 2 * n * n * n / measure({*product}, effort).front().second.min / 1e6;
+    at->second.gflops = gemm_flops / measure({*product}, effort).front().second.min / 1e6;
   at->second.gigabytes_per_second =
       triad_bytes * triad_elements / measure({triad(threads)}, effort).front().second.min / 1e6;
   return at->second;

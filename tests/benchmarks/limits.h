@@ -6,9 +6,11 @@
 
 namespace unroll::benchmarks {
 
-/// One product of square matrices by oneDNN, where it is installed, and the number of rows of each.
+/// One product of square matrices by oneDNN, where it is installed; the rows of each, and what that is in operations.
+/// Larger ones are no faster.
 std::optional<Contender> gemm_peak(int threads);
-inline constexpr Index gemm_rows = 1536;
+inline constexpr Index gemm_rows = 768;
+inline constexpr double gemm_flops = 2.0 * gemm_rows * gemm_rows * gemm_rows;
 
 /// One pass of a = a + s b over two arrays, in parallel. It reads two numbers and writes one for each element; and no
 /// more than that, since what it writes it has read.

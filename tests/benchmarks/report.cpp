@@ -59,7 +59,7 @@ void print_case(const std::vector<Row>& rows, const std::vector<std::string>& pe
     else if (ours == rows.end())
       fmt::print("{:>19}{:>15}", digits(figure(*row)), rate(*row));
     else
-      fmt::print("{:>12} {:>5.2f}x", digits(figure(*row)), figure(*row) / figure(*ours));
+      fmt::print("{:>12} {:>5.2f}x", digits(figure(*row)), row->bytes ? *row->bytes / *ours->bytes : row->ms.ratio);
   }
   fmt::print("\n");
 }
@@ -131,6 +131,7 @@ void write_json(const std::filesystem::path& path, const std::vector<Row>& rows)
       entry["min_ms"] = row.ms.min;
       entry["p10_ms"] = row.ms.p10;
       entry["p90_ms"] = row.ms.p90;
+      entry["ratio"] = row.ms.ratio;
     }
     if (row.gflops) entry["gflops"] = *row.gflops;
     if (row.gigabytes_per_second) entry["gigabytes_per_second"] = *row.gigabytes_per_second;

@@ -50,6 +50,9 @@ void append(Contenders& to, Contenders more) { std::ranges::move(more, std::back
 /// The bytes that a step of Adam moves: it reads four numbers for each parameter and writes three.
 double adam_bytes(const Case& c) { return 7.0 * 4 * static_cast<double>(c.sizes.hidden); }
 
+/// True where the limit is that of the machine's products: the case's GFLOP/s are counted.
+bool by_products(const Case& c) { return is_recurrent(c.topic) || c.topic == topic::own_cell; }
+
 /// Everybody who takes part, Unroll first.
 Contenders contenders(const Case& c) {
   auto join = [](auto... lists) {
@@ -63,38 +66,33 @@ Contenders contenders(const Case& c) {
     return join(unroll_adam(c), libtorch_adam(c),
                 Contenders{triad(c.threads, std::lround(adam_bytes(c) / triad_bytes))});
   const auto problem = std::make_shared<Problem>(c);
-  if (c.topic == topic::own_cell) return unroll_recurrent(problem);
+  Contenders limit;
+  if (const auto product = gemm_peak(c.threads); product && by_products(c)) limit.push_back(*product);
+  if (c.topic == topic::own_cell) return join(unroll_recurrent(problem), std::move(limit));
   if (c.topic == topic::checkpoint) return unroll_checkpoint(problem);
   if (c.topic == topic::lengths) return unroll_lengths(problem);
   return join(unroll_recurrent(problem), onednn_recurrent(problem), libtorch_recurrent(problem),
-              eigen_recurrent(problem));
+              eigen_recurrent(problem), std::move(limit));
 }
 
-Row timed_row(const Case& c, const std::string& name, const Timing& ms) {
+Row timed_row(const Case& c, const std::string& name, Timing ms) {
+  if (name == "limit" && by_products(c))  // what the case would take if nothing but its products took time
+    for (double Timing::*time : {&Timing::median, &Timing::min, &Timing::p10, &Timing::p90, &Timing::ratio})
+      ms.*time *= flops(c) / gemm_flops;
   Row row{c, name, ms};
   const auto& [batch, steps, input, hidden, layers] = c.sizes;
   if (c.topic == topic::streaming || c.topic == topic::nodes) row.work = static_cast<double>(steps);
   if (c.topic == topic::statement) row.work = static_cast<double>(batch * hidden);
-  if (is_recurrent(c.topic) || c.topic == topic::own_cell) row.gflops = flops(c) / ms.median / 1e6;
+  if (by_products(c)) row.gflops = flops(c) / ms.median / 1e6;
   if (c.topic == topic::bandwidth) row.gigabytes_per_second = adam_bytes(c) / ms.median / 1e6;
   return row;
-}
-
-/// What the case would take if nothing but the machine's limit were in its way.
-std::optional<Row> limit_row(const Case& c) {
-  if (!is_recurrent(c.topic) && c.topic != topic::own_cell) return {};
-  const double ms = flops(c) / limits(c.threads).gflops / 1e6;
-  if (!std::isfinite(ms)) return {};
-  return timed_row(c, "limit", {ms, ms, ms, ms});
 }
 
 std::vector<Row> limit_rows(const Case& c) {
   const double rate = c.cell == "gemm" ? limits(c.threads).gflops : limits(c.threads).gigabytes_per_second;
   if (rate == 0) return {};
-  const auto n = static_cast<double>(gemm_rows);
-  const double work = c.cell == "gemm" ? 2 * n * n * n : triad_bytes * triad_elements;
-  const double ms = work / rate / 1e6;
-  Row row{c, "limit", {ms, ms, ms, ms}};
+  const double ms = (c.cell == "gemm" ? gemm_flops : triad_bytes * triad_elements) / rate / 1e6;
+  Row row{c, "limit", {ms, ms, ms, ms, 1}};
   row.task.sizes = c.cell == "gemm" ? Sizes{1, gemm_rows, gemm_rows, gemm_rows, 1} : Sizes{1, 1, 1, triad_elements, 1};
   (c.cell == "gemm" ? row.gflops : row.gigabytes_per_second) = rate;
   return {row};
@@ -150,7 +148,6 @@ std::vector<Row> run_case(const Case& c, const Effort& effort) {
   const Contenders all = contenders(c);
   check_agreement(c, all);
   for (const auto& [name, ms] : measure(all, effort)) rows.push_back(timed_row(c, name, ms));
-  if (const auto limit = limit_row(c)) rows.push_back(*limit);
   return rows;
 }
 
