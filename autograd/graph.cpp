@@ -26,8 +26,13 @@ void Graph::refuse(const Var& var, const char* function, Source where) const {
   fail_at(where, "{}: a Var whose tape has been cleared since; keep its value in a Tensor instead", function);
 }
 
+void Graph::check_room(Index more, Source where) const {
+  if (nodes_.size() + static_cast<std::size_t>(more) > no_node)
+    fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
+}
+
 NodeId Graph::append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where) {
-  if (nodes_.size() >= no_node) fail_at(where, "Tape: more than {} values; clear it between steps", no_node);
+  check_room(1, where);
   if (watch_ != nullptr) [[unlikely]]
     watch_->begin();
   auto id = static_cast<NodeId>(nodes_.size());
@@ -151,12 +156,13 @@ NodeId Graph::add(const Operation& operation, std::span<const NodeId> inputs, co
   Node& node = nodes_[id];
   std::size_t bytes = node.bytes();
   node.value = static_cast<std::byte*>(arena_.allocate(bytes, bytes < 64 ? 16 : 64));
-  node.needs_grad = std::ranges::any_of(inputs, [&](NodeId input) { return nodes_[input].needs_grad; });
+  for (NodeId input : inputs) node.needs_grad |= nodes_[input].needs_grad;
   if (node.needs_grad) {
     auto* kept = arena_.array<NodeId>(inputs.size());
-    kept[0] = inputs[0];
-    for (std::size_t k = 1; k < inputs.size(); ++k) kept[k] = inputs[k];
-    for (NodeId input : inputs) ++nodes_[nodes_[input].region].uses;
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      kept[k] = inputs[k];
+      ++nodes_[nodes_[inputs[k]].region].uses;
+    }
     node.inputs = kept;
     node.input_count = static_cast<std::uint32_t>(inputs.size());
   }
@@ -194,6 +200,22 @@ NodeId Graph::add_part(const Part& part, const NodeLayout* layout, Index offset,
   }
   whole.last_part = id;
   return id;
+}
+
+NodeId Graph::add_parts(Part part, const NodeLayout* layout, Index distance, Source where) {
+  const NodeId first = add_part(part, layout, 0, where);
+  check_room(part.parts - 1, where);
+  for (Index i = 1; i < part.parts; ++i) {
+    const auto id = static_cast<NodeId>(nodes_.size());
+    Node& node = nodes_.emplace_back(nodes_[first]);  // differs by where it begins alone
+    node.value += i * distance * static_cast<Index>(size_of(node.dtype));
+    if (!node.is_part) continue;
+    node.region = id;
+    part.index = i;
+    keep(id, part);
+  }
+  if (nodes_[first].is_part) nodes_[nodes_[part.parent].region].last_part = static_cast<NodeId>(nodes_.size() - 1);
+  return first;
 }
 
 void Graph::rewind_to(const Mark& mark, Source where) {

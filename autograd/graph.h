@@ -166,6 +166,9 @@ class Graph {
   NodeId add_view(NodeId input, const NodeLayout* layout, Index offset, Source where);
   /// One that sees one of the equal parts of it.
   NodeId add_part(const Part& part, const NodeLayout* layout, Index offset, Source where);
+  /// All of them, one after another, each `distance` elements from the one before; the result is the first, and `part`
+  /// says what it is.
+  NodeId add_parts(Part part, const NodeLayout* layout, Index distance, Source where);
   /// The input itself when its rows are contiguous, else a copy of it that is.
   NodeId rowwise(NodeId id, Source where);
   NodeId contiguous(NodeId id, Source where);
@@ -177,7 +180,7 @@ class Graph {
     if (!nodes_[id].needs_grad) return;
     nodes_[id].payload = new (arena_.allocate(sizeof(T), alignof(T))) T(payload);
   }
-  const NodeLayout* layout(const Shape& shape) { return plans_.layout(Layout(shape)); }
+  const NodeLayout* layout(const Shape& shape) { return plans_.layout(shape); }
   Plans& plans() { return plans_; }
   Team& team() { return team_; }
   Draws& draws() { return draws_; }
@@ -271,6 +274,7 @@ class Graph {
  private:
   void note_computed(NodeId id, std::span<const NodeId> inputs);
   [[noreturn]] void refuse(const Var& var, const char* function, Source where) const;
+  void check_room(Index more, Source where) const;
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
   void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;

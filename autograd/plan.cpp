@@ -98,7 +98,8 @@ void Plans::tidy() {
   if (layouts_.size() + plans_.size() + derived_.size() < many) return;
   layouts_.clear();
   plans_.clear();
-  recent_.fill(nullptr);
+  recent_plans_.fill(nullptr);
+  recent_layouts_.fill(nullptr);
   derived_.clear();
   arena_.clear();
 }

@@ -116,9 +116,15 @@ class Table {
 class Plans {
  public:
   const NodeLayout* layout(const Layout& layout);
+  /// The row-major one.
+  const NodeLayout* layout(const Shape& shape) {
+    const NodeLayout*& recent = recent_layouts_[static_cast<std::size_t>(shape.count()) * 0x9E3779B97F4A7C15u >> 61];
+    if (recent == nullptr || recent->shape != shape) recent = layout(Layout(shape));
+    return recent;
+  }
   /// Throws Error when the layouts do not broadcast.
   const Plan& plan(std::span<const NodeLayout* const> operands, Source where) {
-    const Plan*& recent = recent_[operands.size() % recent_.size()];
+    const Plan*& recent = recent_plans_[operands.size() % recent_plans_.size()];
     if (recent == nullptr || !recent->is_of(operands)) recent = &find_plan(operands, where);
     return *recent;
   }
@@ -152,8 +158,10 @@ class Plans {
   const Plan& find_plan(std::span<const NodeLayout* const> operands, Source where);
 
   Arena arena_;
-  /// By the number of operands, the last plan that was asked for: a loop asks for the same few again and again.
-  std::array<const Plan*, 8> recent_{};
+  /// What was asked for last, by the number of operands and by that of elements: a loop asks for the same few again and
+  /// again.
+  std::array<const Plan*, 8> recent_plans_{};
+  std::array<const NodeLayout*, 8> recent_layouts_{};
   Table<NodeLayout> layouts_;
   Table<Plan> plans_;
   Table<Entry> derived_;

@@ -151,6 +151,7 @@ Var stack(std::span<const Var> vars, int axis, Source where) {
   const Parts parts = parts_of(vars, "stack", where);
   const detail::NodeLayout& first = parts.layout(0);
   axis = detail::new_axis(first.shape, axis, "stack", where);
+  if (vars.size() == 1) return unsqueeze(vars[0], axis, where);
   for (std::size_t k = 1; k < vars.size(); ++k)
     if (&parts.layout(k) != &first && parts.layout(k).shape != first.shape)
       fail_at(where, "stack: parts of shapes {} and {}; they must agree", first.shape, parts.layout(k).shape);

@@ -84,7 +84,7 @@ int detail::new_axis(const Shape& shape, int axis, const char* function, Source 
 }
 
 // What a view's layout is made from, as Plans::derived keeps it: the axis, and the kind of view or the number of parts.
-constexpr Index selects = 0;
+constexpr std::uintptr_t selects = 0, unsqueezes = ~std::uintptr_t{1};
 
 Var select(const Var& x, int axis, Index index, Source where) {
   auto [graph, id, from] = parent_of(x, "select", where);
@@ -156,9 +156,8 @@ void detail::all_parts(const Var& x, int axis, std::span<Var> parts, Source wher
   axis = from.shape().axis(axis, "chunk", where);
   const auto count = static_cast<Index>(parts.size());
   const Derived to = divided(from, axis, count, where);
-  for (Index i = 0; i < count; ++i)
-    parts[static_cast<std::size_t>(i)] =
-        from.graph.var(from.graph.add_part({from.id, axis, count, i}, to.layout, i * to.distance, where));
+  NodeId next = from.graph.add_parts({from.id, axis, count}, to.layout, to.distance, where);
+  for (Var& part : parts) part = from.graph.var(next++);
 }
 
 std::vector<Var> split(const Var& x, std::span<const Index> sizes, int axis, Source where) {
@@ -254,13 +253,19 @@ Var squeeze(const Var& x, int axis, Source where) { return squeeze(x, {axis}, wh
 
 Var unsqueeze(const Var& x, int axis, Source where) {
   const Parent from = parent_of(x, "unsqueeze", where);
-  const int at = detail::new_axis(from.shape(), axis, "unsqueeze", where), rank = from.shape().rank();
-  Layout layout;
-  for (int k = 0; k <= rank; ++k) {
-    if (k == at) append(layout, 1, k < rank ? from.shape()[k] * from.layout.stride(k) : 1);
-    if (k < rank) append(layout, from.shape()[k], from.layout.stride(k));
-  }
-  return view(from, layout, 0, where);
+  const int at = detail::new_axis(from.shape(), axis, "unsqueeze", where);
+  const detail::NodeLayout* layout = &from.layout;
+  detail::Plans& plans = from.graph.plans();
+  auto to = plans.derived(layout, static_cast<std::uintptr_t>(at), unsqueezes, [layout, at, &plans] {
+    const int rank = layout->shape.rank();
+    Layout result;
+    for (int k = 0; k <= rank; ++k) {
+      if (k == at) append(result, 1, k < rank ? layout->shape[k] * layout->stride(k) : 1);
+      if (k < rank) append(result, layout->shape[k], layout->stride(k));
+    }
+    return detail::Derived{plans.layout(result)};
+  });
+  return from.graph.var(from.graph.add_view(from.id, to.layout, 0, where));
 }
 
 Var unflatten(const Var& x, int axis, std::initializer_list<Index> sizes, Source where) {

@@ -100,24 +100,7 @@ class Recurrent : public Module {
   using State = RecurrentState;
 
   /// Throws Error unless the sizes and the number of layers are at least 1 and the probabilities in [0, 1).
-  Recurrent(Index inputs, Index hidden, Generator& rng, Options options)
-      : inputs_(inputs), hidden_(hidden), options_(options) {
-    check_options();
-    if (options.input_dropout > 0 || options.recurrent_dropout > 0 || options.zoneout > 0 || options.zoneout_cell > 0)
-      add("generator", rng_.emplace(rng.split(rng.bits())));
-    for (Index layer = 0; layer < options.layers; ++layer) {
-      for (std::size_t direction = 0; direction < directions(); ++direction) {
-        const std::string suffix = fmt::format("_l{}{}", layer, direction == 0 ? "" : "_reverse");
-        cells_.emplace_back(layer == 0 ? inputs : outputs(), hidden, rng, options.cell);
-        add("", cells_.back(), suffix);
-        if (options.learned_state) add_initial(suffix);
-      }
-      if (layer + 1 < options.layers) {
-        dropouts_.emplace_back(options.dropout, rng);
-        add(fmt::format("dropout_l{}", layer), dropouts_.back());
-      }
-    }
-  }
+  Recurrent(Index inputs, Index hidden, Generator& rng, Options options);
   Recurrent(Index inputs, Index hidden, Generator& rng) : Recurrent(inputs, hidden, rng, Options()) {}
 
   /// Runs over x [T, N, D] from `initial` (none: zeros).
@@ -198,37 +181,7 @@ class Recurrent : public Module {
     }
   }
 
-  Output unroll(const Var& x, const InitialState& initial, std::span<const Index> lengths, bool wanted, Source where) {
-    detail::check_sequence(x, options_.batch_first, inputs_, cells_.front().parameters().front()->dtype(), lengths,
-                           where);
-    const Var in_time = options_.batch_first ? transpose(x, 0, 1, where) : x;
-    const Index steps = in_time.size(0), sequences = in_time.size(1);
-    const bool equal = std::ranges::all_of(lengths, [&](Index length) { return length == steps; });
-    const detail::Batch batch =
-        equal ? detail::Batch(steps, sequences) : detail::Batch(*x.graph(), steps, lengths, where);
-    if (options_.watch) watched_ = Watched(batch, cells_, directions(), *x.graph());
-
-    Var y = batch.pack(in_time, where);
-    auto* last = x.graph()->template array<Var>(state_values * cells_.size());
-    for (std::size_t layer = 0; layer < static_cast<std::size_t>(options_.layers); ++layer) {
-      const bool final_layer = layer + 1 == static_cast<std::size_t>(options_.layers);
-      std::array<Var, 2> out;
-      for (std::size_t direction = 0; direction < directions(); ++direction) {
-        const std::size_t k = layer * directions() + direction;
-        Var* state = last + k * state_values;
-        start(in_time, initial, sequences, k, state, where);
-        out[direction] = run_cell(k, direction == 1, batch, y, state, wanted || !final_layer, where);
-      }
-      if (!wanted && final_layer) return {Var(), {{last, state_values * cells_.size()}}};
-      Var joined = out[0];
-      if (options_.bidirectional == Bidirectional::concatenated) joined = concat({out[0], out[1]}, -1, where);
-      if (options_.bidirectional == Bidirectional::summed) joined = Var(out[0] + out[1], where);
-      if (options_.residual && joined.size(2) == y.size(2)) joined = Var(joined + y, where);
-      y = final_layer ? joined : dropouts_[layer](joined, where);
-    }
-    y = batch.unpack(y, where);
-    return {options_.batch_first ? transpose(y, 0, 1, where) : y, {{last, state_values * cells_.size()}}};
-  }
+  Output unroll(const Var& x, const InitialState& initial, std::span<const Index> lengths, bool wanted, Source where);
 
   /// Runs the k-th cell over x from `state`, which becomes the last one, and returns every step's output, if it is
   /// wanted; x and it as the batch has them.
@@ -298,5 +251,62 @@ class Recurrent : public Module {
   std::optional<Generator> rng_;
   Watched watched_;
 };
+
+// Not defined in the class, where they would be inline: a program that uses the library's own layers would compile all
+// of them again.
+
+template <RecurrentCell Cell>
+Recurrent<Cell>::Recurrent(Index inputs, Index hidden, Generator& rng, Options options)
+    : inputs_(inputs), hidden_(hidden), options_(options) {
+  check_options();
+  if (options.input_dropout > 0 || options.recurrent_dropout > 0 || options.zoneout > 0 || options.zoneout_cell > 0)
+    add("generator", rng_.emplace(rng.split(rng.bits())));
+  for (Index layer = 0; layer < options.layers; ++layer) {
+    for (std::size_t direction = 0; direction < directions(); ++direction) {
+      const std::string suffix = fmt::format("_l{}{}", layer, direction == 0 ? "" : "_reverse");
+      cells_.emplace_back(layer == 0 ? inputs : outputs(), hidden, rng, options.cell);
+      add("", cells_.back(), suffix);
+      if (options.learned_state) add_initial(suffix);
+    }
+    if (layer + 1 < options.layers) {
+      dropouts_.emplace_back(options.dropout, rng);
+      add(fmt::format("dropout_l{}", layer), dropouts_.back());
+    }
+  }
+}
+
+template <RecurrentCell Cell>
+typename Recurrent<Cell>::Output Recurrent<Cell>::unroll(const Var& x, const InitialState& initial,
+                                                         std::span<const Index> lengths, bool wanted, Source where) {
+  detail::check_sequence(x, options_.batch_first, inputs_, cells_.front().parameters().front()->dtype(), lengths,
+                         where);
+  const Var in_time = options_.batch_first ? transpose(x, 0, 1, where) : x;
+  const Index steps = in_time.size(0), sequences = in_time.size(1);
+  const bool equal = std::ranges::all_of(lengths, [&](Index length) { return length == steps; });
+  const detail::Batch batch =
+      equal ? detail::Batch(steps, sequences) : detail::Batch(*x.graph(), steps, lengths, where);
+  if (options_.watch) watched_ = Watched(batch, cells_, directions(), *x.graph());
+
+  Var y = batch.pack(in_time, where);
+  auto* last = x.graph()->template array<Var>(state_values * cells_.size());
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(options_.layers); ++layer) {
+    const bool final_layer = layer + 1 == static_cast<std::size_t>(options_.layers);
+    std::array<Var, 2> out;
+    for (std::size_t direction = 0; direction < directions(); ++direction) {
+      const std::size_t k = layer * directions() + direction;
+      Var* state = last + k * state_values;
+      start(in_time, initial, sequences, k, state, where);
+      out[direction] = run_cell(k, direction == 1, batch, y, state, wanted || !final_layer, where);
+    }
+    if (!wanted && final_layer) return {Var(), {{last, state_values * cells_.size()}}};
+    Var joined = out[0];
+    if (options_.bidirectional == Bidirectional::concatenated) joined = concat({out[0], out[1]}, -1, where);
+    if (options_.bidirectional == Bidirectional::summed) joined = Var(out[0] + out[1], where);
+    if (options_.residual && joined.size(2) == y.size(2)) joined = Var(joined + y, where);
+    y = final_layer ? joined : dropouts_[layer](joined, where);
+  }
+  y = batch.unpack(y, where);
+  return {options_.batch_first ? transpose(y, 0, 1, where) : y, {{last, state_values * cells_.size()}}};
+}
 
 }  // namespace unroll

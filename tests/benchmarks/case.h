@@ -18,7 +18,7 @@ inline const std::string limits = "limits", inference = "inference", sweep = "fo
                          sweep_dx = "forward+backward+dx", training = "training step", streaming = "streaming",
                          nodes = "nodes", statement = "statement", own_cell = "own cell", memory = "memory",
                          checkpoint = "checkpoint", checkpoint_memory = "checkpoint memory", lengths = "lengths",
-                         bandwidth = "bandwidth";
+                         bandwidth = "bandwidth", compile = "compile";
 }  // namespace topic
 
 struct Sizes {

@@ -34,6 +34,9 @@ std::map<std::string, double> unroll_checkpoint_bytes(const ProblemPtr& problem)
 Contenders unroll_adam(const Case& c);
 Contenders libtorch_adam(const Case& c);
 
+/// The compiler's run over the same small program with each library, and over Eigen's header alone ("eigen").
+Contenders compilations();
+
 /// Empty when the library is not installed.
 std::string onednn_version();
 std::string libtorch_version();

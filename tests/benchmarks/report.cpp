@@ -22,6 +22,7 @@ Unit unit(const std::string& topic) {
   if (topic == topic::nodes) return {"ns a node", 1e6};
   if (topic == topic::statement) return {"ns an element", 1e6};
   if (topic == topic::memory || topic == topic::checkpoint_memory) return {"MB", 1};
+  if (topic == topic::compile) return {"s", 1e-3};
   return {"ms", 1};
 }
 

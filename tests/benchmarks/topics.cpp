@@ -42,6 +42,7 @@ Grid grid(const std::string& topic, bool quick) {
     return {{"lstm"}, {quick ? Sizes{1, 10'000, 16, 64, 1} : Sizes{8, 10'000, 32, 256, 1}}, {1}};
   if (topic == topic::lengths) return {{"lstm"}, {{32, 64, 256, 256, 1}}};
   if (topic == topic::bandwidth) return {{"adam"}, {{1, 1, 1, 10'000'000, 1}}};
+  if (topic == topic::compile) return {{"language model"}, {{}}, {1}};
   return {{"gemm", "triad"}, {{}}};
 }
 
@@ -62,6 +63,7 @@ Contenders contenders(const Case& c) {
   };
   if (c.topic == topic::nodes) return join(unroll_nodes(c), libtorch_nodes(c));
   if (c.topic == topic::statement) return join(unroll_statement(c), eigen_statement(c));
+  if (c.topic == topic::compile) return compilations();
   if (c.topic == topic::bandwidth)
     return join(unroll_adam(c), libtorch_adam(c),
                 Contenders{triad(c.threads, std::lround(adam_bytes(c) / triad_bytes))});
@@ -104,7 +106,7 @@ const std::vector<std::string>& all_topics() {
   static const std::vector<std::string> topics = {
       topic::limits,  topic::inference, topic::sweep,    topic::sweep_dx, topic::training,   topic::streaming,
       topic::nodes,   topic::statement, topic::own_cell, topic::memory,   topic::checkpoint, topic::checkpoint_memory,
-      topic::lengths, topic::bandwidth};
+      topic::lengths, topic::bandwidth, topic::compile};
   return topics;
 }
 
@@ -114,8 +116,8 @@ std::vector<Case> cases(const std::string& topic, const Filter& filter) {
   };
   std::vector<Case> list;
   if (!wanted(filter.topics, topic)) return list;
-  // It differs little from the one without dx.
-  if (filter.quick && filter.topics.empty() && topic == topic::sweep_dx) return list;
+  // The one differs little from the topic without dx, the other takes minutes.
+  if (filter.quick && filter.topics.empty() && (topic == topic::sweep_dx || topic == topic::compile)) return list;
   Grid all = grid(topic, filter.quick);
   if (filter.sizes && topic != topic::limits) all.sizes = {*filter.sizes};
   for (const std::string& cell : all.cells)

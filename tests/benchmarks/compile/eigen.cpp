@@ -1,0 +1,3 @@
+// What of unroll.cpp's time is Eigen's.
+
+#include <Eigen/Core>
