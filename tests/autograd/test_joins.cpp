@@ -102,7 +102,11 @@ TEST_CASE("large stacks of values that share memory: each gradient arrives") {
 TEST_CASE("stack and concat of one part, of expressions and of spans") {
   Tape tape;
   Var a = tape.variable(Tensor({2}, {1, 2}, float64));
-  CHECK(stack({a}).shape() == Shape{1, 2});
+  const Var alone = stack({a}, 1);
+  CHECK(alone.shape() == Shape{2, 1});
+  CHECK(alone.value().raw() == a.value().raw());  // nothing is copied
+  tape.backward(sum(Var(alone * alone)));
+  CHECK(a.grad().to_vector() == std::vector<double>{2, 4});
   CHECK(concat({a}).value().to_vector() == std::vector<double>{1, 2});
   CHECK(stack({a, Var(a * 2)}, 1).value().to_vector() == std::vector<double>{1, 2, 2, 4});
   CHECK(stack(std::vector{a, a}, -1).shape() == Shape{2, 2});

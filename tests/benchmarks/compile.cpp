@@ -19,9 +19,10 @@ Contenders compilations() {
   for (const auto& entry : nlohmann::json::parse(in)) {
     const fs::path file = entry.at("file").get<std::string>(), directory = entry.at("directory").get<std::string>();
     if (file.parent_path().filename() != "compile") continue;
-    fs::create_directories((directory / entry.at("output").get<std::string>()).parent_path());
-    const std::string command =
-        fmt::format("cd '{}' && {}", directory.string(), entry.at("command").get<std::string>());
+    const std::string given = entry.at("command").get<std::string>(), output = " -o ";
+    const std::size_t at = given.find(output) + output.size();
+    fs::create_directories((directory / given.substr(at, given.find(' ', at) - at)).parent_path());
+    const std::string command = fmt::format("cd '{}' && {}", directory.string(), given);
     auto run = [command] {
       if (std::system(command.c_str()) != 0) fail("compile: this command failed: {}", command);
     };
