@@ -28,7 +28,7 @@ struct LogSumExp {
     for (Index k = 0; k < x.size(); k += width) {
       const Index n = std::min(width, x.size() - k);
       map_row(
-          part, true, n, [&](const auto& e) { return exp_to_zero(Packet<T>(e - shift)); }, x.data() + k);
+          part, true, n, [&](const auto& e) { return packet::exp(Packet<T>(e - shift)); }, x.data() + k);
       sum += wide_sum(part, n);
     }
     log_sum = log(sum);

@@ -372,7 +372,8 @@ void log_sum_exp_lines(detail::Graph& graph, const T* x, const Lines& lines, Wid
       [](S* sums, const T* from, const S* most, Index n) {
         T y[Lines::width];
         for (Index k = 0; k < n; ++k) y[k] = from[k] - static_cast<T>(most[k]);
-        detail::map_row(y, true, n, detail::exp_to_zero<Packet<T>>, y);
+        detail::map_row(
+            y, true, n, [](const Packet<T>& x) { return packet::exp(x); }, y);
         for (Index k = 0; k < n; ++k) sums[k] += S(y[k]);
       },
       std::plus<S>(),
@@ -470,7 +471,8 @@ Var logsumexp(const Var& x, std::initializer_list<int> axes, bool keep, Source w
             },
             [](T* c, const T* x, const S(*p)[Lines::width], Index n) {
               for (Index k = 0; k < n; ++k) c[k] = static_cast<T>(S(x[k]) - p[0][k] - p[1][k]);
-              detail::map_row(c, true, n, detail::exp_to_zero<Packet<T>>, c);
+              detail::map_row(
+                  c, true, n, [](const Packet<T>& x) { return packet::exp(x); }, c);
               for (Index k = 0; k < n; ++k) c[k] = static_cast<T>(S(c[k]) * p[2][k]);
             });
       },

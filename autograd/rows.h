@@ -64,19 +64,6 @@ void map_row(T* to, bool fresh, Index n, F&& f, const From*... x) {
   }
 }
 
-/// e^x, 0 where it is less than the smallest normal number: Eigen's stops there, at minus infinity too.
-template <class P>
-P exp_to_zero(const P& x) {
-  using T = typename P::Scalar;
-  if constexpr (std::is_same_v<T, Dual>) {
-    return x.exp();
-  } else {
-    constexpr T lowest = std::is_same_v<T, float> ? T(-87.3365448) : T(-708.396418532264);
-    const P y = (x < splat(lowest)).select(P::Zero(), x.exp());
-    return (x == x).select(y, x);
-  }
-}
-
 /// Rows handled together: enough of them to be worth a thread.
 inline Index rows_each(Index columns) { return std::max<Index>(1, parallel_grain / std::max<Index>(columns, 1)); }
 

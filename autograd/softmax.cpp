@@ -9,7 +9,6 @@
 
 namespace unroll {
 
-using detail::exp_to_zero;
 using detail::for_each_row;
 using detail::map_row;
 using detail::MutableRow;
@@ -65,7 +64,7 @@ Var softmax_rows(const Var& x, Source where) {
           const T largest = from.size() > 0 ? from.maxCoeff() : T(0);
           const P shift = detail::splat(isfinite(largest) ? largest : T(0));
           map_row(
-              to, true, y.cols(), [&](const P& e) { return exp_to_zero(P(e - shift)); }, from.data());
+              to, true, y.cols(), [&](const P& e) { return packet::exp(P(e - shift)); }, from.data());
           const Wide<T> sum = wide_sum(to, y.cols());
           const P share = detail::splat(empty && sum == Wide<T>(0) ? T(0) : static_cast<T>(Wide<T>(1) / sum));
           map_row(
@@ -131,7 +130,7 @@ Var log_softmax(const Var& input, int axis, Source where) {
         [](auto& d) {
           add_rows(
               d, []<class T>(const T*, const T* dy, Index n) { return wide_sum(dy, n); },
-              []<class P>(const P& y, const P& dy, const P& sum) -> P { return dy - exp_to_zero(y) * sum; });
+              []<class P>(const P& y, const P& dy, const P& sum) -> P { return dy - packet::exp(y) * sum; });
         },
         where);
   });

@@ -201,7 +201,8 @@ class Function {
 std::string against_differences(const Program& program, const Run& run, Tape& inference, double& worst) {
   Function f(program, inference, run.values);
   f();
-  const double size = std::max(f.size(), 1e-3);
+  // Rounding errors are those of what is added up on the way, also where it cancels: the divergence of x from itself.
+  const double size = std::max(f.size(), 0.1);
   for (std::size_t leaf : run.inputs.trainable) {
     std::vector<double> g = gradient(program, run.inputs, run.values, leaf).to_vector();
     if (g.empty()) continue;
