@@ -158,8 +158,9 @@ TEST_CASE("the order of words is learned, a bag of words guesses, and the run le
   CHECK(content_of(out + "/explain.csv").starts_with(",the,plot,started,off,"));
   CHECK(result["explained"]["label"] == "negative");
 
-  // It explains any sentence, and leaves the run as it is.
-  const Outcome explained = sentiment({"--out", out, "--explain", "The film was hardly great, Zebedee"});
+  // It explains any sentence, and leaves the run as it is. (An unknown word behind the verdict may change it: in
+  // training none was, and what followed mattered.)
+  const Outcome explained = sentiment({"--out", out, "--explain", "Zebedee, the film was hardly great"});
   REQUIRE_MESSAGE(explained.code == 0, explained.err);
   CHECK(contains(explained.out, "zebedee ?"));
   CHECK_FALSE(contains(explained.out, "film ?"));
