@@ -7,7 +7,7 @@ Contender triad(int threads, Index elements) {
   struct Arrays {
     Tensor a, b;
   };
-  auto arrays = std::make_shared<Arrays>(Tensor::full({elements}, 1), Tensor::full({elements}, 1));
+  auto arrays = std::make_shared<Arrays>(Arrays{Tensor::full({elements}, 1), Tensor::full({elements}, 1)});
   auto run = [arrays, threads, each = elements / threads] {
     using Array = Eigen::Array<float, Eigen::Dynamic, 1>;
     tbb::parallel_for(0, threads, [&](int part) {

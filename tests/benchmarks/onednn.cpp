@@ -292,10 +292,10 @@ std::optional<Contender> gemm_peak(int threads) {
   struct Product {
     Tensor a, b, c;
   };
-  const Index n = gemm_rows;
+  constexpr Index n = gemm_rows;
   auto product =
       std::make_shared<Product>(Product{Tensor::full({n, n}, 1), Tensor::full({n, n}, 1), Tensor::full({n, n}, 0)});
-  auto run = [product, n] {
+  auto run = [product] {
     dnnl_sgemm('N', 'N', n, n, n, 1, product->a.data<float>(), n, product->b.data<float>(), n, 0,
                product->c.data<float>(), n);
   };

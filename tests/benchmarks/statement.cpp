@@ -109,7 +109,7 @@ struct ByHand {
 
 template <class Way>
 Contenders contender(const char* name, const Case& c) {
-  auto way = std::make_shared<Way>(c);
+  auto way = std::make_shared<Way>(Way{c});
   return {{name, [way] { way->run(); }, [way] { return way->result(); }}};
 }
 
