@@ -9,6 +9,7 @@
 #include <optim/optim.h>
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <numbers>
 

@@ -9,6 +9,8 @@
 #include <layers/layers.h>
 #include <optim/optim.h>
 
+#include <CLI/CLI.hpp>
+
 #include <deque>
 #include <numeric>
 

@@ -10,6 +10,8 @@
 #include <layers/layers.h>
 #include <optim/optim.h>
 
+#include <CLI/CLI.hpp>
+
 #include <cmath>
 
 using namespace unroll;

@@ -8,6 +8,7 @@
 #include <optim/optim.h>
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 using namespace unroll;
 using namespace unroll::examples;

@@ -8,6 +8,8 @@
 #include <layers/layers.h>
 #include <optim/optim.h>
 
+#include <CLI/CLI.hpp>
+
 using namespace unroll;
 using namespace unroll::examples;
 using namespace unroll::examples::translate;

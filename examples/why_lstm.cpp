@@ -8,6 +8,8 @@
 #include <layers/layers.h>
 #include <optim/optim.h>
 
+#include <CLI/CLI.hpp>
+
 #include <cmath>
 
 using namespace unroll;

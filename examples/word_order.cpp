@@ -12,6 +12,7 @@
 #include <optim/optim.h>
 
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <cmath>
 

@@ -147,8 +147,8 @@ void Optimizer::load_state_dict(const State& state) {
   const Index steps = find_count(state, "step", faults);
   const Tensor* factor = find(state, "rate_factor", {}, faults);
   const Tensor* rates = find(state, "rates", {static_cast<Index>(groups_.size())}, faults);
-  if (factor != nullptr && !is_rate(factor->item())) faults.push_back("rate_factor is not a rate");
-  if (rates != nullptr && !std::ranges::all_of(rates->to_vector(), is_rate)) faults.push_back("rates are not rates");
+  if (factor != nullptr && !is_rate(factor->item())) faults.emplace_back("rate_factor is not a rate");
+  if (rates != nullptr && !std::ranges::all_of(rates->to_vector(), is_rate)) faults.emplace_back("rates are not rates");
   std::set<std::string> expected = {"step", "rate_factor", "rates"};
   std::vector<Slot> loaded;
   for (const Slot& slot : slots_) {

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 #include <oneapi/tbb/info.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cerrno>

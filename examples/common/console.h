@@ -3,12 +3,15 @@
 // How every example meets its user: one line for an error, one signal to stop, one line of JSON at the end.
 
 #include <oneapi/tbb/global_control.h>
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <functional>
 #include <string>
+
+namespace CLI {  // its headers take seconds to compile
+class App;
+}
 
 namespace unroll::examples {
 

@@ -2,6 +2,7 @@
 #include <examples/common/options.h>
 
 #include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

@@ -104,7 +104,7 @@ void draw(const Plot& plot, const fs::path& csv, const fs::path& svg) {
 
 void draw(const HeatMap& map, const fs::path& csv, const fs::path& svg) {
   std::string table = csv_cell(map.y_label), cells;
-  for (const std::string& column : map.columns) table += "," + csv_cell(column);
+  for (const std::string& column : map.columns) table += fmt::format(",{}", csv_cell(column));
   table += "\n";
   for (std::size_t i = 0; i < map.rows.size(); ++i) {
     table += csv_cell(map.rows[i]);

@@ -2,6 +2,8 @@
 #include <examples/common/plot.h>
 #include <examples/common/run.h>
 
+#include <CLI/CLI.hpp>
+
 #include <cmath>
 #include <utility>
 

@@ -9,6 +9,7 @@
 #include <optim/optim.h>
 
 #include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cmath>

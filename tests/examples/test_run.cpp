@@ -4,6 +4,7 @@
 #include <tests/examples/program.h>
 
 #include <doctest/doctest.h>
+#include <CLI/CLI.hpp>
 
 using namespace unroll;
 using namespace unroll::examples;
