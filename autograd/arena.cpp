@@ -1,7 +1,6 @@
 #include <autograd/arena.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstdlib>
 #include <new>
 
@@ -63,32 +62,10 @@ std::size_t Arena::capacity() const {
   return bytes;
 }
 
-// Four classes to every doubling above 64 bytes: at most a quarter of a buffer is unused.
-std::size_t BufferPool::size_class(std::size_t bytes) {
-  if (bytes <= 64) return 0;
-  std::size_t exponent = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^exponent < bytes
-  std::size_t quarter = ((bytes - 1) >> (exponent - 2)) & 3;
-  return (exponent - 6) * 4 + quarter + 1;
-}
-
 std::size_t BufferPool::class_bytes(std::size_t size_class) {
   if (size_class == 0) return 64;
   std::size_t exponent = (size_class - 1) / 4 + 6, quarter = (size_class - 1) % 4;
   return (std::size_t{1} << exponent) + ((quarter + 1) << (exponent - 2));
-}
-
-std::byte* BufferPool::allocate(std::size_t bytes) {
-  std::size_t c = size_class(bytes);
-  if (Link* link = free_[c]) {
-    free_[c] = link->next;
-    return reinterpret_cast<std::byte*>(link);
-  }
-  return static_cast<std::byte*>(arena_.allocate(class_bytes(c)));
-}
-
-void BufferPool::release(std::byte* buffer, std::size_t bytes) {
-  std::size_t c = size_class(bytes);
-  free_[c] = new (buffer) Link{free_[c]};
 }
 
 void BufferPool::clear() {

@@ -3,8 +3,10 @@
 #include <autograd/tensor.h>
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <memory>
+#include <new>
 #include <vector>
 
 namespace unroll::detail {
@@ -61,8 +63,17 @@ class Arena {
 /// so the gradients of a long loop live in a few buffers that stay in the cache.
 class BufferPool {
  public:
-  std::byte* allocate(std::size_t bytes);
-  void release(std::byte* buffer, std::size_t bytes);
+  std::byte* allocate(std::size_t bytes) {
+    const std::size_t c = size_class(bytes);
+    Link* link = free_[c];
+    if (link == nullptr) return static_cast<std::byte*>(arena_.allocate(class_bytes(c)));
+    free_[c] = link->next;
+    return reinterpret_cast<std::byte*>(link);
+  }
+  void release(std::byte* buffer, std::size_t bytes) {
+    const std::size_t c = size_class(bytes);
+    free_[c] = new (buffer) Link{free_[c]};
+  }
   void clear();
   std::size_t used() const { return arena_.used(); }
   std::size_t capacity() const { return arena_.capacity(); }
@@ -71,7 +82,13 @@ class BufferPool {
   struct Link {
     Link* next;
   };
-  static std::size_t size_class(std::size_t bytes);
+  /// Four classes to every doubling above 64 bytes: at most a quarter of a buffer is unused.
+  static std::size_t size_class(std::size_t bytes) {
+    if (bytes <= 64) return 0;
+    const auto exponent = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^exponent < bytes
+    const std::size_t quarter = ((bytes - 1) >> (exponent - 2)) & 3;
+    return (exponent - 6) * 4 + quarter + 1;
+  }
   static std::size_t class_bytes(std::size_t size_class);
 
   Arena arena_;

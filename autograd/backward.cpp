@@ -156,7 +156,13 @@ void Graph::complete(NodeId region) {
 }
 
 GradTarget Graph::target(NodeId id) {
-  const Node& node = nodes_[id];
+  Node& node = nodes_[id];
+  const bool own = node.base == id && node.region == id && !node.is_parameter && node.hands_on == no_node;
+  if (own && node.grad == nullptr) {  // the most frequent case in the fewest instructions
+    touch(id).state = GradState::whole;
+    node.grad = pool_.allocate(node.bytes());
+    return {node.grad, true};
+  }
   if (node.irregular) return {accumulator(id), false};
   Node& region = touch(node.region);
   bool fresh = false;

@@ -1,7 +1,7 @@
 #pragma once
 
 // The kernels of element-wise statements. From the type of an expression the compiler derives a forward
-// pass and a backward pass over tiles of rows and columns; everything between the loads and the stores
+// pass and a backward pass over packets of neighbouring elements; everything between the loads and the stores
 // stays in registers. The backward recomputes the intermediate values instead of storing them.
 
 #include <autograd/graph.h>
@@ -201,20 +201,17 @@ struct Written<Apply<Op, Args...>> {
 /// What a kernel does with one input's gradient.
 enum class Adjoint : std::uint8_t { skip, write, add };
 
-/// A rectangle of a statement, in whose rows the elements of every operand are neighbours.
-struct Tile {
-  Index rows, columns;
-  const void* const* x;     ///< the inputs' first elements
-  const Index* row_stride;  ///< of each input
+/// A stretch of a row of a statement that fills whole packets: the elements of every operand are neighbours.
+struct Stretch {
+  Index count;           ///< of elements
+  const void* const* x;  ///< the inputs' first elements
   const double* constants;
-  void* y;  ///< forward: the result
-  Index y_stride;
+  void* y;          ///< forward: the result
   const void* dy;   ///< backward: the result's gradient
-  void* const* dx;  ///< the inputs' gradients, their strides, and what to do with each
-  const Index* dx_row_stride;
+  void* const* dx;  ///< the inputs' gradients, and what to do with each
   const Adjoint* adjoint;
 };
-using TileKernel = void(const Tile&);
+using StretchKernel = void(const Stretch&);
 
 /// A longer statement does not compile; a part of it can be a Var of its own.
 inline constexpr std::size_t most_inputs = 128;
@@ -225,7 +222,7 @@ struct Statement {
   std::size_t inputs, constants;
   std::span<const Token> tokens;
   bool differentiable;
-  TileKernel *forward[3], *backward[3];  ///< by type
+  StretchKernel *forward[3], *backward[3];  ///< by type
 };
 
 /// Stores the same number in every lane, register by register. (Eigen's Constant is stored lane by lane, and GCC copies
@@ -253,103 +250,49 @@ struct Splats {
   }
 };
 
-/// The last elements of a row, too few for a packet: they are computed in packets of their own, so that a kernel's
-/// expression is compiled once. The lanes beyond them repeat the last, which cannot trap where it did not.
-template <class T, int operands>
-struct RowEnd {
-  alignas(64) T packets[operands][Packet<T>::SizeAtCompileTime];
-  Index count = 0;  ///< of elements; 0 while the row's are enough
-};
-
-/// Copies `count` elements from each of n places to a packet, and lets each point there.
-template <class T>
-void take_some(const T** from, int n, Index at, Index count, T* packets);
-template <class T>
-UNROLL_INLINE void take_ends(const T** from, int n, Index at, Index count, T* packets) {
-  constexpr Index width = Packet<T>::SizeAtCompileTime;
-  if (count > 1) return take_some(from, n, at, count, packets);
-  for (int k = 0; k < n; ++k, packets += width) {  // a number: all there is of many a statement
-    splat(from[k][at], packets);
-    from[k] = packets;
-  }
-}
-/// to (+)= the first `count` elements of a packet.
-template <class T>
-void give_end(T* to, const T* packet, Index count, Adjoint adjoint);
-
 template <class Kernel, class T>
-void forward_tile(const Tile& tile) {
+void forward_stretch(const Stretch& stretch) {
   static_assert(Kernel::inputs <= most_inputs,
                 "too many operands in one statement: give a part of it a Var of its own");
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
-  constexpr Index width = P::SizeAtCompileTime;
-  const Splats<Kernel, T> constants(tile.constants);
-  for (Index row = 0; row < tile.rows; ++row) {
-    const T* from[n];
-    for (int k = 0; k < n; ++k) from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
-    T *y = static_cast<T*>(tile.y) + row * tile.y_stride, *y_end = nullptr;
-    RowEnd<T, n + 1> rest;
-    for (Index at = 0, end = tile.columns; at < end; at += width) {
-      if (end - at < width) {
-        rest.count = end - at;
-        take_ends(from, n, at, rest.count, rest.packets[0]);
-        y_end = y + at;
-        y = rest.packets[n];
-        at = 0;
-        end = rest.count;
-      }
-      P x[n];
-      for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
-      Eigen::Map<P>(y + at) = Evaluated(x, constants.values).y;
-    }
-    if (rest.count > 0) give_end(y_end, rest.packets[n], rest.count, Adjoint::write);
+  const Splats<Kernel, T> constants(stretch.constants);
+  const T* from[n];
+  for (int k = 0; k < n; ++k) from[k] = static_cast<const T*>(stretch.x[k]);
+  T* y = static_cast<T*>(stretch.y);
+  for (Index at = 0; at < stretch.count; at += P::SizeAtCompileTime) {
+    P x[n];
+    for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
+    Eigen::Map<P>(y + at) = Evaluated(x, constants.values).y;
   }
 }
 
 template <class Kernel, class T>
-void backward_tile(const Tile& tile) {
+void backward_stretch(const Stretch& stretch) {
   using P = Packet<T>;
   using Evaluated = typename Kernel::template Evaluated<P, 0, 0>;
   constexpr int n = Kernel::inputs;
-  constexpr Index width = P::SizeAtCompileTime;
-  const Splats<Kernel, T> constants(tile.constants);
-  for (Index row = 0; row < tile.rows; ++row) {
-    const T* from[n + 1];  // the inputs, then dy
-    T *to[n], *ends[n] = {};
+  const Splats<Kernel, T> constants(stretch.constants);
+  const T *from[n], *dy = static_cast<const T*>(stretch.dy);
+  T* to[n];
+  for (int k = 0; k < n; ++k) {
+    from[k] = static_cast<const T*>(stretch.x[k]);
+    to[k] = static_cast<T*>(stretch.dx[k]);
+  }
+  for (Index at = 0; at < stretch.count; at += P::SizeAtCompileTime) {
+    P x[n], dx[n];
+    for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
+    const P g = Eigen::Map<const P>(dy + at);
+    Evaluated(x, constants.values).reverse(g, dx);
+    if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
     for (int k = 0; k < n; ++k) {
-      from[k] = static_cast<const T*>(tile.x[k]) + row * tile.row_stride[k];
-      to[k] = static_cast<T*>(tile.dx[k]) + row * tile.dx_row_stride[k];
+      Eigen::Map<P> d(to[k] + at);
+      if (stretch.adjoint[k] == Adjoint::write)
+        d = dx[k];
+      else if (stretch.adjoint[k] == Adjoint::add)
+        d += dx[k];
     }
-    from[n] = static_cast<const T*>(tile.dy) + row * tile.y_stride;
-    RowEnd<T, 2 * n + 1> rest;
-    for (Index at = 0, end = tile.columns; at < end; at += width) {
-      if (end - at < width) {
-        rest.count = end - at;
-        take_ends(from, n + 1, at, rest.count, rest.packets[0]);
-        for (int k = 0; k < n; ++k) {
-          ends[k] = to[k] + at;
-          to[k] = rest.packets[n + 1 + k];
-        }
-        at = 0;
-        end = rest.count;
-      }
-      P x[n], dx[n];
-      for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
-      const P g = Eigen::Map<const P>(from[n] + at);
-      Evaluated(x, constants.values).reverse(g, dx);
-      if constexpr (!Kernel::finite) stop_zeros(g, dx, n);
-      for (int k = 0; k < n; ++k) {
-        Eigen::Map<P> d(to[k] + at);
-        if (rest.count > 0 || tile.adjoint[k] == Adjoint::write)
-          d = dx[k];
-        else if (tile.adjoint[k] == Adjoint::add)
-          d += dx[k];
-      }
-    }
-    if (rest.count > 0)
-      for (int k = 0; k < n; ++k) give_end(ends[k], to[k], rest.count, tile.adjoint[k]);
   }
 }
 
@@ -366,8 +309,8 @@ inline constexpr Statement statement{
     Kernel::constants,
     Written<Kernel>::tokens,
     Kernel::differentiable,
-    {forward_tile<Kernel, float>, forward_tile<Kernel, double>, forward_tile<Kernel, Dual>},
-    {backward_tile<Kernel, float>, backward_tile<Kernel, double>, backward_tile<Kernel, Dual>}};
+    {forward_stretch<Kernel, float>, forward_stretch<Kernel, double>, forward_stretch<Kernel, Dual>},
+    {backward_stretch<Kernel, float>, backward_stretch<Kernel, double>, backward_stretch<Kernel, Dual>}};
 
 /// Records a statement over inputs that are on the tape: checks types and shapes, computes the result.
 NodeId record_statement(Graph& graph, const Statement& statement, const NodeId* inputs, const double* constants,

@@ -3,18 +3,132 @@
 #include <autograd/rows.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <type_traits>
 
 namespace unroll::detail {
 
 namespace {
+
+constexpr std::array<Adjoint, most_inputs> all_written = [] {
+  std::array<Adjoint, most_inputs> all{};
+  all.fill(Adjoint::write);
+  return all;
+}();
+
+/// Goes through a tile whose columns are neighbours, row by row. What is left of a row, too little for a packet, is
+/// copied to packets of its own, and back. The lanes beyond it repeat the last element, which cannot trap where that
+/// did not.
+template <class T>
+class Rows {
+ public:
+  Rows(StretchKernel& kernel, const Tile& tile)
+      : kernel_(kernel), tile_(tile), n_(tile.inputs), rest_(tile.columns % width), whole_(tile.columns - rest_) {
+    stretch_.constants = tile.constants;
+  }
+
+  void forward() {
+    for (Index row = 0; row < tile_.rows; ++row) {
+      const void* const* x = row == 0 ? tile_.x : in_row(x_, tile_.x, tile_.row_stride, row);
+      T* y = static_cast<T*>(tile_.y) + row * tile_.y_stride;
+      if (whole_ > 0) {
+        stretch_.count = whole_;
+        stretch_.x = x;
+        stretch_.y = y;
+        kernel_(stretch_);
+      }
+      if (rest_ == 0) continue;
+      take_inputs(x);
+      stretch_.y = packet(n_);
+      kernel_(stretch_);
+      give(y + whole_, packet(n_), Adjoint::write);
+    }
+  }
+
+  void backward() {
+    for (Index row = 0; row < tile_.rows; ++row) {
+      const void* const* x = row == 0 ? tile_.x : in_row(x_, tile_.x, tile_.row_stride, row);
+      void* const* dx = row == 0 ? tile_.dx : in_row(dx_, tile_.dx, tile_.dx_row_stride, row);
+      const T* dy = static_cast<const T*>(tile_.dy) + row * tile_.y_stride;
+      if (whole_ > 0) {
+        stretch_.count = whole_;
+        stretch_.x = x;
+        stretch_.dy = dy;
+        stretch_.dx = dx;
+        stretch_.adjoint = tile_.adjoint;
+        kernel_(stretch_);
+      }
+      if (rest_ == 0) continue;
+      take_inputs(x);
+      take(dy + whole_, packet(n_));
+      stretch_.dy = packet(n_);
+      for (std::size_t k = 0; k < n_; ++k) dx_ends_[k] = packet(n_ + 1 + k);
+      stretch_.dx = dx_ends_;
+      stretch_.adjoint = all_written.data();
+      kernel_(stretch_);
+      for (std::size_t k = 0; k < n_; ++k) give(static_cast<T*>(dx[k]) + whole_, packet(n_ + 1 + k), tile_.adjoint[k]);
+    }
+  }
+
+ private:
+  static constexpr Index width = Packet<T>::SizeAtCompileTime;
+
+  template <class Pointer>
+  Pointer* in_row(Pointer* to, Pointer const* first, const Index* stride, Index row) {
+    using Element = std::conditional_t<std::is_const_v<std::remove_pointer_t<Pointer>>, const T, T>;
+    for (std::size_t k = 0; k < n_; ++k) to[k] = static_cast<Element*>(first[k]) + row * stride[k];
+    return to;
+  }
+
+  T* packet(std::size_t k) { return packets_ + static_cast<Index>(k) * width; }
+
+  void take(const T* from, T* to) {
+    splat(from[rest_ - 1], to);
+    for (Index i = 0; i + 1 < rest_; ++i) to[i] = from[i];
+  }
+
+  void take_inputs(const void* const* x) {
+    for (std::size_t k = 0; k < n_; ++k) {
+      take(static_cast<const T*>(x[k]) + whole_, packet(k));
+      x_ends_[k] = packet(k);
+    }
+    stretch_.count = width;
+    stretch_.x = x_ends_;
+  }
+
+  void give(T* to, const T* from, Adjoint adjoint) {
+    if (adjoint == Adjoint::write)
+      for (Index i = 0; i < rest_; ++i) to[i] = from[i];
+    else if (adjoint == Adjoint::add)
+      for (Index i = 0; i < rest_; ++i) to[i] += from[i];
+  }
+
+  StretchKernel& kernel_;
+  const Tile& tile_;
+  std::size_t n_;
+  Index rest_, whole_;  ///< elements of a row: beyond the last whole packet, and up to there
+  Stretch stretch_;
+  const void *x_[most_inputs], *x_ends_[most_inputs];
+  void *dx_[most_inputs], *dx_ends_[most_inputs];
+  alignas(64) T packets_[(2 * most_inputs + 1) * static_cast<std::size_t>(width)];
+};
+
+template <class T>
+void run_rows(StretchKernel& kernel, const Tile& tile) {
+  Rows<T> rows(kernel, tile);
+  if (tile.dy == nullptr)
+    rows.forward();
+  else
+    rows.backward();
+}
 
 /// Goes through a tile in packs: a few rows by a few packets, together small enough for the nearest cache. Operands
 /// whose columns are no neighbours are copied there, and back.
 template <class T>
 class Packer {
  public:
-  Packer(TileKernel& kernel, const StridedTile& tile) : kernel_(kernel), tile_(tile), n_(tile.inputs) {
+  Packer(StretchKernel& kernel, const Tile& tile) : kernel_(kernel), tile_(tile), n_(tile.inputs) {
     const auto packets = std::min<std::size_t>(64, std::bit_floor(buffer_packets / (2 * n_)));
     const auto most_rows = std::min<std::size_t>(std::bit_ceil(static_cast<std::size_t>(tile.rows)), 16);
     rows_each_ = static_cast<Index>(std::min(most_rows, packets));
@@ -54,7 +168,7 @@ class Packer {
     const Index first = row * tile_.y_stride + column;
     if (tile_.dy != nullptr) return run_backward(pack, static_cast<const T*>(tile_.dy) + first, row, column);
     pack.y = static_cast<T*>(tile_.y) + first;
-    kernel_(pack);
+    run_rows<T>(kernel_, pack);
   }
 
   void run_backward(Tile& pack, const T* dy, Index row, Index column) {
@@ -74,7 +188,7 @@ class Packer {
       dx_stride_[k] = pack.columns;
       adjoint_[k] = Adjoint::write;
     }
-    kernel_(pack);
+    run_rows<T>(kernel_, pack);
     for (std::size_t k = 0; k < n_; ++k)
       if (dx_[k] == buffer(n_ + k))
         scatter(to[k], buffer(n_ + k), pack.rows, pack.columns, tile_.dx_row_stride[k], tile_.dx_column_stride[k],
@@ -103,8 +217,8 @@ class Packer {
     }
   }
 
-  TileKernel& kernel_;
-  const StridedTile& tile_;
+  StretchKernel& kernel_;
+  const Tile& tile_;
   std::size_t n_;
   Index each_, rows_each_, columns_each_;  ///< elements of a buffer; rows and columns of a pack
   const void* x_[most_inputs];
@@ -116,35 +230,13 @@ class Packer {
 
 }  // namespace
 
-void run_kernel(TileKernel& kernel, DType dtype, const StridedTile& tile) {
-  if (tile.unit_columns) return kernel(tile);
-  with_scalar(dtype, [&]<class T>(T) { Packer<T>(kernel, tile).run(); });
+void run_kernel(StretchKernel& kernel, DType dtype, const Tile& tile) {
+  with_scalar(dtype, [&]<class T>(T) {
+    if (tile.unit_columns)
+      run_rows<T>(kernel, tile);
+    else
+      Packer<T>(kernel, tile).run();
+  });
 }
-
-template <class T>
-void take_some(const T** from, int n, Index at, Index count, T* packets) {
-  constexpr Index width = Packet<T>::SizeAtCompileTime;
-  for (int k = 0; k < n; ++k, packets += width) {
-    const T* source = from[k] + at;
-    splat(source[count - 1], packets);
-    for (Index i = 0; i + 1 < count; ++i) packets[i] = source[i];
-    from[k] = packets;
-  }
-}
-
-template <class T>
-void give_end(T* to, const T* packet, Index count, Adjoint adjoint) {
-  if (adjoint == Adjoint::write)
-    for (Index i = 0; i < count; ++i) to[i] = packet[i];
-  else if (adjoint == Adjoint::add)
-    for (Index i = 0; i < count; ++i) to[i] += packet[i];
-}
-
-template void take_some(const float**, int, Index, Index, float*);
-template void take_some(const double**, int, Index, Index, double*);
-template void take_some(const Dual**, int, Index, Index, Dual*);
-template void give_end(float*, const float*, Index, Adjoint);
-template void give_end(double*, const double*, Index, Adjoint);
-template void give_end(Dual*, const Dual*, Index, Adjoint);
 
 }  // namespace unroll::detail
