@@ -21,7 +21,7 @@ struct Options {
 };
 
 void add_options(CLI::App& app, Options& o) {
-  app.add_flag("--quick", o.filter.quick, "Three shapes, three repetitions, most topics: a minute or two");
+  app.add_flag("--quick", o.filter.quick, "Three shapes, three repetitions, most topics: a minute");
   app.add_option("--json", o.json, "Also writes the figures to this file");
   app.add_option("--only", o.filter.topics, "Topics")->check(CLI::IsMember(all_topics()));
   app.add_option("--cell", o.filter.cells, "Cells: lstm, gru, rnn, mgu, or what a topic's table has in that column");

@@ -15,7 +15,7 @@ namespace {
 const std::vector<Sizes> shapes = {{1, 32, 8, 16, 1},     {1, 100, 32, 64, 1},      {8, 50, 64, 64, 1},
                                    {20, 35, 200, 200, 2}, {32, 64, 64, 128, 1},     {32, 64, 256, 256, 1},
                                    {32, 64, 512, 512, 2}, {64, 128, 1024, 1024, 1}, {1, 1000, 256, 256, 1}};
-const std::vector<Sizes> quick_shapes = {{1, 100, 32, 64, 1}, {32, 64, 64, 128, 1}, {32, 64, 256, 256, 1}};
+const std::vector<Sizes> quick_shapes = {{1, 100, 32, 64, 1}, {8, 50, 64, 64, 1}, {32, 64, 64, 128, 1}};
 const std::vector<std::string> recurrent_topics = {topic::inference, topic::sweep, topic::sweep_dx, topic::training};
 
 bool is_recurrent(const std::string& topic) {
