@@ -38,8 +38,8 @@ struct ArrayOf<T, std::dynamic_extent> : SmallArray<T> {
   using SmallArray<T>::SmallArray;
 };
 
-/// `f.operator()<N>()` with N the number of inputs, where they are few: without loops over them a statement of single
-/// numbers takes half the time.
+/// `f.operator()<N>()` with N the number of inputs, where they are few: loops over them would be a large part of what a
+/// statement of single numbers costs.
 template <class F>
 UNROLL_INLINE decltype(auto) with_count(std::size_t inputs, F&& f) {
   switch (inputs) {
@@ -225,11 +225,6 @@ UNROLL_INLINE void compute_number(StretchKernel& kernel, DType dtype, std::size_
 template <std::size_t N>
 UNROLL_INLINE void sweep_number(StretchKernel& kernel, DType dtype, std::size_t n, void* const* x,
                                 const double* constants, const void* dy, const Adjoint* adjoint) {
-  static constexpr auto all_written = [] {
-    std::array<Adjoint, Numbers<N>::most> all{};
-    all.fill(Adjoint::write);
-    return all;
-  }();
   with_scalar(dtype, [&]<class T>(T) {
     Numbers<N> inputs, shares;
     Numbers<1> from_above;

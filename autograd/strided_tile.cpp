@@ -3,19 +3,12 @@
 #include <autograd/rows.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <type_traits>
 
 namespace unroll::detail {
 
 namespace {
-
-constexpr std::array<Adjoint, most_inputs> all_written = [] {
-  std::array<Adjoint, most_inputs> all{};
-  all.fill(Adjoint::write);
-  return all;
-}();
 
 /// Goes through a tile whose columns are neighbours, row by row. What is left of a row, too little for a packet, is
 /// copied to packets of its own, and back. The lanes beyond it repeat the last element, which cannot trap where that

@@ -4,7 +4,16 @@
 
 #include <autograd/statement.h>
 
+#include <array>
+
 namespace unroll::detail {
+
+/// What a kernel does with gradients that go to places of their own first.
+inline constexpr std::array<Adjoint, most_inputs> all_written = [] {
+  std::array<Adjoint, most_inputs> all{};
+  all.fill(Adjoint::write);
+  return all;
+}();
 
 /// A rectangle of a statement.
 struct Tile {
