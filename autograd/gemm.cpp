@@ -67,18 +67,27 @@ struct Product {
       Index panels = bottom - top <= a.rows ? run_wide(column, bottom - top, columns) : 0;
       if (panels == 0) {
         panels = 1;
-        Tile<T> t = column;
-        for (Index left = bottom - top, rows; left > 0; left -= rows) {
-          rows = rows_of_next(left);
-          kernels.narrow[rows](t);
-          down(t, rows);
-          t.ahead = 0;
-        }
+        run_rows(kernels.narrow, column, bottom - top);
       }
-      right(column, panels);
+      right(column, panels * kernels.panel, panels * b.panel);
       columns -= panels * kernels.panel;
     }
+    const Index half = kernels.panel / 2;
+    if (columns >= half) {
+      run_rows(kernels.half, column, bottom - top);
+      right(column, half, half);
+      columns -= half;
+    }
     if (columns > 0) run_rest(column, columns, bottom - top);
+  }
+
+  void run_rows(const typename Kernels<T>::Kernel* kernels_of_rows, Tile<T> t, Index all_rows) const {
+    for (Index left = all_rows, rows; left > 0; left -= rows) {
+      rows = rows_of_next(left);
+      kernels_of_rows[rows](t);
+      down(t, rows);
+      t.ahead = 0;
+    }
   }
 
   /// A single tile as wide as its few rows allow; how many panels that was.
@@ -91,36 +100,37 @@ struct Product {
     return panels;
   }
 
-  /// The last panel, incomplete, by way of copies that are complete.
+  /// The last half of a panel, incomplete, by way of copies that are complete.
   void run_rest(Tile<T> t, Index columns, Index all_rows) const {
-    constexpr std::size_t most_panel = 128 / sizeof(T);
-    alignas(64) std::array<T, most_k * most_panel> panel;
-    alignas(64) std::array<T, Kernels<T>::most_rows * most_panel> c_copy, start_copy;
+    constexpr std::size_t most_width = 64 / sizeof(T);
+    const Index width = kernels.panel / 2;
+    alignas(64) std::array<T, most_k * most_width> part;
+    alignas(64) std::array<T, Kernels<T>::most_rows * most_width> c_copy, start_copy;
     if (!b.padded) {
       for (Index i = 0; i < t.k; ++i) {
-        T* row = panel.data() + i * kernels.panel;
+        T* row = part.data() + i * width;
         std::copy_n(t.b + i * t.b_k, columns, row);
-        std::fill(row + columns, row + kernels.panel, T(0));
+        std::fill(row + columns, row + width, T(0));
       }
-      t.b = panel.data();
-      t.b_k = kernels.panel;
+      t.b = part.data();
+      t.b_k = width;
     }
     for (Index left = all_rows, rows; left > 0; left -= rows, down(t, rows)) {
       rows = rows_of_next(left);
       Tile<T> copied = t;
       copied.c = c_copy.data();
-      copied.c_row = kernels.panel;
+      copied.c_row = width;
       if (t.start != nullptr) {
         for (Index i = 0; i < rows; ++i) {
-          T* row = start_copy.data() + i * kernels.panel;
+          T* row = start_copy.data() + i * width;
           std::copy_n(t.start + i * t.start_row, columns, row);
-          std::fill(row + columns, row + kernels.panel, T(0));
+          std::fill(row + columns, row + width, T(0));
         }
         copied.start = start_copy.data();
-        copied.start_row = kernels.panel;
+        copied.start_row = width;
       }
-      kernels.narrow[rows](copied);
-      for (Index i = 0; i < rows; ++i) std::copy_n(c_copy.data() + i * kernels.panel, columns, t.c + i * t.c_row);
+      kernels.half[rows](copied);
+      for (Index i = 0; i < rows; ++i) std::copy_n(c_copy.data() + i * width, columns, t.c + i * t.c_row);
     }
   }
 
@@ -153,10 +163,10 @@ struct Product {
     t.c += rows * c_row;
     if (t.start != nullptr) t.start += rows * t.start_row;
   }
-  void right(Tile<T>& t, Index panels) const {
-    t.b += panels * b.panel;
-    t.c += panels * kernels.panel;
-    if (t.start != nullptr) t.start += panels * kernels.panel;
+  void right(Tile<T>& t, Index columns, Index distance) const {
+    t.b += distance;
+    t.c += columns;
+    if (t.start != nullptr) t.start += columns;
   }
 };
 

@@ -22,10 +22,10 @@ template <int n, class F>
   (std::make_integer_sequence<int, n>{});
 }
 
-template <class T, int bytes, int rows, int panels>
+template <class T, int bytes, int rows, int registers>
 [[gnu::always_inline]] inline void compute(const Tile<T>& tile) {
   using R = typename Register<T, bytes>::Type;
-  constexpr int width = bytes / static_cast<int>(sizeof(T)), registers = 2 * panels;
+  constexpr int width = bytes / static_cast<int>(sizeof(T));
   // Registers 2 q and 2 q + 1 are panel q.
   auto column = [](int j, Index panel) __attribute__((always_inline)) { return j / 2 * panel + j % 2 * width; };
 
@@ -33,8 +33,6 @@ template <class T, int bytes, int rows, int panels>
   repeat<rows>([&](auto i) __attribute__((always_inline)) {
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
       sum[i][j] = R{};
-      // Needed at the end only, and perhaps far away.
-      if (tile.start != nullptr) __builtin_prefetch(tile.start + i * tile.start_row + j * width);
     });
   });
   // A pointer for every third row: what the processor's addressing reaches from there needs no register of its own.
@@ -42,8 +40,8 @@ template <class T, int bytes, int rows, int panels>
   repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] = tile.a + 3 * q * tile.a_row; });
   const T* b = tile.b;
   const Index a_row = tile.a_row, a_k = tile.a_k, b_panel = tile.b_panel, b_k = tile.b_k, ahead = tile.ahead;
-  auto sum_up = [&](auto fetches) __attribute__((always_inline)) {
-    for (Index p = tile.k; p > 0; --p, b += b_k) {
+  auto sum_up = [&](auto fetches, Index count) __attribute__((always_inline)) {
+    for (Index p = count; p > 0; --p, b += b_k) {
       R right[registers];
       repeat<registers>([&](auto j) __attribute__((always_inline)) {
         if constexpr (fetches && j * bytes % 64 == 0) __builtin_prefetch(b + ahead + column(j, b_panel));
@@ -60,10 +58,27 @@ template <class T, int bytes, int rows, int panels>
       repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
     }
   };
+  // What is needed at the end only, and perhaps far away, is asked for row by row, in the first half of the time.
+  const T *start = tile.start, *c = tile.c;
+  const Index each = tile.k / (2 * rows);
+  auto run = [&](auto fetches) __attribute__((always_inline)) {
+    for (int i = 0; i < rows; ++i) {
+      repeat<registers>([&](auto j) __attribute__((always_inline)) {
+        if constexpr (j * bytes % 64 == 0) {
+          if (start != nullptr) __builtin_prefetch(start + j * width);
+          __builtin_prefetch(c + j * width, 1);
+        }
+      });
+      if (start != nullptr) start += tile.start_row;
+      c += tile.c_row;
+      sum_up(fetches, each);
+    }
+    sum_up(fetches, tile.k - rows * each);
+  };
   if (ahead > 0)
-    sum_up(std::true_type{});
+    run(std::true_type{});
   else
-    sum_up(std::false_type{});
+    run(std::false_type{});
   repeat<rows>([&](auto i) __attribute__((always_inline)) {
     repeat<registers>([&](auto j) __attribute__((always_inline)) {
       if (tile.start != nullptr) sum[i][j] += *reinterpret_cast<const R*>(tile.start + i * tile.start_row + j * width);
@@ -75,41 +90,42 @@ template <class T, int bytes, int rows, int panels>
 /// The kernels of one kind of processor. `Run` is what compiles `compute` for it.
 template <class T, int bytes, int max_rows, template <class, int, int> class Run>
 constexpr Kernels<T> table() {
-  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}, nullptr};
+  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}, {}, nullptr};
   [&]<int... I>(std::integer_sequence<int, I...>) {
-    ((kernels.narrow[I + 1] = Run<T, I + 1, 1>::run), ...);
+    ((kernels.narrow[I + 1] = Run<T, I + 1, 2>::run), ...);
+    ((kernels.half[I + 1] = Run<T, I + 1, 1>::run), ...);
   }(std::make_integer_sequence<int, max_rows>{});
-  kernels.widest = Run<T, 1, 4>::run;
-  kernels.wide[1] = Run<T, 1, 2>::run;
-  kernels.wide[2] = Run<T, 2, 2>::run;
-  if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, 3, 2>::run;
+  kernels.widest = Run<T, 1, 8>::run;
+  kernels.wide[1] = Run<T, 1, 4>::run;
+  kernels.wide[2] = Run<T, 2, 4>::run;
+  if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, 3, 4>::run;
   return kernels;
 }
 
-template <class T, int rows, int panels>
+template <class T, int rows, int registers>
 struct Baseline {
-  static void run(const Tile<T>& tile) { compute<T, 16, rows, panels>(tile); }
+  static void run(const Tile<T>& tile) { compute<T, 16, rows, registers>(tile); }
 };
 
 #ifdef __x86_64__
 // Whatever processor the rest is compiled for, products use what the one at hand can do.
-template <class T, int rows, int panels>
+template <class T, int rows, int registers>
 struct Avx2 {
-  [[gnu::target("avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 32, rows, panels>(tile); }
+  [[gnu::target("avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 32, rows, registers>(tile); }
 };
-template <class T, int rows, int panels>
+template <class T, int rows, int registers>
 struct Avx512 {
-  [[gnu::target("avx512f,avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 64, rows, panels>(tile); }
+  [[gnu::target("avx512f,avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 64, rows, registers>(tile); }
 };
 #endif
 
 /// Pairs (value, tangent) are for few and small products: plain loops.
-template <class T, int rows, int panels>
+template <class T, int rows, int registers>
 struct Plain {
   static void run(const Tile<T>& tile) {
-    constexpr Index panel = 128 / sizeof(T);
+    constexpr Index panel = 128 / sizeof(T), columns = registers * panel / 2;
     for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < panels * panel; ++j) {
+      for (Index j = 0; j < columns; ++j) {
         T sum{};
         for (Index p = 0; p < tile.k; ++p)
           sum += tile.a[i * tile.a_row + p * tile.a_k] * tile.b[j / panel * tile.b_panel + p * tile.b_k + j % panel];
