@@ -18,6 +18,8 @@ namespace {
 constexpr Index most_k = 512;
 // Rows that are multiplied with one panel before the next: with most_k columns they stay in that cache.
 constexpr Index most_groups = 16;
+// The same where rows are copied first; and columns that are worth it.
+constexpr Index most_copied = 8, few_columns = 128;
 // Multiplications that are worth a thread: some 5 microseconds.
 constexpr Index work_each = Index{1} << 19;
 // To read the right-hand factor takes as long as to multiply it with this many rows.
@@ -52,9 +54,40 @@ struct Product {
 
   void run(const Piece& piece) const {
     const Index blocks = (k + most_k - 1) / most_k, each = blocks == 1 ? k : (k + blocks - 1) / blocks;
+    const bool crowded = rows_crowd(piece.column_end - piece.column_begin);
+    const Index most = (crowded ? most_copied : most_groups) * a.rows;
     for (Index p = 0; p < k; p += each)
-      for (Index top = piece.row_begin; top < piece.row_end; top += most_groups * a.rows)
-        run(piece, top, std::min(top + most_groups * a.rows, piece.row_end), p, std::min(each, k - p));
+      for (Index top = piece.row_begin; top < piece.row_end; top += most) {
+        const Index bottom = std::min(top + most, piece.row_end), size = std::min(each, k - p);
+        if (crowded)
+          run_copied(piece, top, bottom, p, size);
+        else
+          run(piece, top, bottom, p, size);
+      }
+  }
+
+  /// True when the rows of a tile, as they lie in memory, fall into fewer lines of a core's nearest cache than there
+  /// are rows, and there are columns enough to make up for a copy.
+  bool rows_crowd(Index columns) const {
+    constexpr Index way = 4096, ways = 8;
+    return a.k == 1 && a.rows > ways && a.row * static_cast<Index>(sizeof(T)) % way == 0 && columns >= few_columns;
+  }
+
+  /// The same as below, with rows of A that do not crowd.
+  [[gnu::noinline]] void run_copied(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
+    constexpr Index row = most_k + 64 / static_cast<Index>(sizeof(T));
+    alignas(64) std::array<T, most_copied * Kernels<T>::most_rows * row> copy;
+    for (Index i = 0; i < bottom - top; ++i) std::copy_n(a.data + (top + i) * a.row + p, size, copy.data() + i * row);
+    const Left<T> rows{copy.data(), row, 1, a.rows * row, a.rows};
+    const Right<T> rest{b.data + p * b.k, b.k, b.panel, b.padded};
+    T* to = c + top * c_row;
+    Start<T> from = start;
+    if (p > 0)
+      from = {to, c_row};
+    else if (start.data != nullptr)
+      from.data += top * start.row;
+    const Product block{size, rows, rest, from, to, c_row, kernels, far};
+    block.run({0, bottom - top, piece.column_begin, piece.column_end}, 0, bottom - top, 0, size);
   }
 
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.

@@ -31,9 +31,7 @@ template <class T, int bytes, int rows, int registers>
 
   R sum[rows][registers];
   repeat<rows>([&](auto i) __attribute__((always_inline)) {
-    repeat<registers>([&](auto j) __attribute__((always_inline)) {
-      sum[i][j] = R{};
-    });
+    repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] = R{}; });
   });
   // A pointer for every third row: what the processor's addressing reaches from there needs no register of its own.
   const T* a[(rows + 2) / 3];
@@ -44,7 +42,7 @@ template <class T, int bytes, int rows, int registers>
     for (Index p = count; p > 0; --p, b += b_k) {
       R right[registers];
       repeat<registers>([&](auto j) __attribute__((always_inline)) {
-        if constexpr (fetches && j * bytes % 64 == 0) __builtin_prefetch(b + ahead + column(j, b_panel));
+        if constexpr (fetches && j * bytes % 64 == 0) __builtin_prefetch(b + ahead + column(j, b_panel), 0, 2);
         right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
 #if defined(__x86_64__) && !defined(__clang__)
         // GCC would read it from memory again for every row of A: with few rows that takes longer than multiplying.

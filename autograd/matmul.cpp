@@ -178,18 +178,39 @@ void gather_row(Graph& graph, NodeId id, const T* dy, Index rows, Index columns)
   sweep.summed = (sweep.summed + rows) % height;
 }
 
+/// dx (+)= dy W^T.
 template <class T>
-void product_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows) {
+void factor_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows) {
+  if (!graph.node(x).needs_grad) return;
   const Shape& shape = graph.node(w).layout->shape;
-  Index stride = graph.node(x).layout->row_stride();
-  if (graph.node(x).needs_grad) {
-    Right<T> wt = backward_factor<T>(graph, w);
-    GradTarget target = graph.target(x);
-    T* dx = reinterpret_cast<T*>(target.data);
-    multiply(graph.team(), rows, shape[0], shape[1], left_in_place(dy, shape[1], rows), wt,
-             target.fresh ? Start<T>{} : Start<T>{dx, stride}, dx, stride);
-  }
-  if (graph.node(w).needs_grad) gather(graph, w, values<T>(graph, x), stride, dy, rows);
+  const Index stride = graph.node(x).layout->row_stride();
+  Right<T> wt = backward_factor<T>(graph, w);
+  GradTarget target = graph.target(x);
+  T* dx = reinterpret_cast<T*>(target.data);
+  multiply(graph.team(), rows, shape[0], shape[1], left_in_place(dy, shape[1], rows), wt,
+           target.fresh ? Start<T>{} : Start<T>{dx, stride}, dx, stride);
+}
+
+/// What sums over rows: the gradients of the weights, and of one row for all.
+template <class T>
+void sums_backward(Graph& graph, std::span<const NodeId> inputs, std::size_t products, const T* dy, const Shape& y) {
+  const Index columns = y.columns();
+  // A few rows at a time, from the last on, so that dy is read from far away once.
+  constexpr Index few = 64;
+  Index end = y.rows();
+  do {
+    const Index first = std::max<Index>(end - 1, 0) / few * few, some = end - first;
+    end = first;
+    for (std::size_t i = 0; i < 2 * products; i += 2) {
+      const NodeId x = inputs[i], w = inputs[i + 1];
+      const Index stride = graph.node(x).layout->row_stride();
+      if (graph.node(w).needs_grad)
+        gather(graph, w, values<T>(graph, x) + first * stride, stride, dy + first * columns, some);
+    }
+    for (NodeId addend : inputs.subspan(2 * products))
+      if (graph.node(addend).needs_grad && graph.node(addend).layout->shape.rank() != y.rank())
+        gather_row(graph, addend, dy + first * columns, some, columns);
+  } while (end > 0);
 }
 
 /// Of a product of shape y; one row for all is told by its rank, so that it is summed alike when there is only one.
@@ -197,11 +218,7 @@ template <class T>
 void addend_backward(Graph& graph, NodeId id, const T* dy, const Shape& y) {
   const Node& addend = graph.node(id);
   const Index rows = y.rows(), columns = y.columns();
-  if (!addend.needs_grad) return;
-  if (addend.layout->shape.rank() != y.rank()) {
-    gather_row(graph, id, dy, rows, columns);
-    return;
-  }
+  if (!addend.needs_grad || addend.layout->shape.rank() != y.rank()) return;
   GradTarget target = graph.target(id);
   T* to = reinterpret_cast<T*>(target.data);
   Index stride = addend.layout->row_stride();
@@ -216,7 +233,8 @@ void affine_backward(Graph& graph, NodeId id) {
   with_scalar(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
     for (std::size_t i = 0; i < products; ++i)
-      product_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, node.layout->rows());
+      factor_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, node.layout->rows());
+    sums_backward<T>(graph, inputs, products, dy, node.layout->shape);
     for (NodeId addend : inputs.subspan(2 * products))
       if (!node.borrows || addend != node.hands_on) addend_backward<T>(graph, addend, dy, node.layout->shape);
   });

@@ -70,7 +70,7 @@ TEST_CASE_TEMPLATE("products agree with the definition, whatever their sizes", T
   const Size sizes[] = {{1, 1, 1},     {1, 64, 16},   {1, 256, 64},    {1, 200, 3},  {2, 31, 5},
                         {3, 100, 70},  {5, 33, 1},    {14, 32, 64},    {15, 65, 17}, {29, 16, 600},
                         {64, 97, 513}, {300, 40, 20}, {33, 128, 1030}, {1, 5, 7},    {1, 1100, 21},
-                        {1, 70, 1030}, {10, 48, 33},  {20, 70, 40},    {97, 40, 9}};
+                        {1, 70, 1030}, {10, 48, 33},  {20, 70, 40},    {97, 40, 9},  {130, 150, 1024}};
   for (const Size& size : sizes) {
     const Index m = size.m, n = size.n, k = size.k;
     CAPTURE(m);
@@ -85,7 +85,7 @@ TEST_CASE_TEMPLATE("products agree with the definition, whatever their sizes", T
     double worst = 0;
     for (std::size_t i = 0; i < expected.size(); ++i)
       worst = std::max(worst, std::abs(expected[i] - static_cast<double>(all[0][i])));
-    CHECK(worst < (sizeof(T) == 4 ? 2e-5 : 1e-12));
+    CHECK(worst < (sizeof(T) == 4 ? 5e-5 : 1e-12));
     for (std::size_t way = 1; way < all.size(); ++way) {
       CAPTURE(way);
       CHECK(std::memcmp(all[way].data(), all[0].data(), all[0].size() * sizeof(T)) == 0);
