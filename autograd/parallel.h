@@ -2,6 +2,7 @@
 
 #include <autograd/shape.h>
 
+#include <algorithm>
 #include <memory>
 #include <type_traits>
 
@@ -17,6 +18,8 @@ namespace unroll::detail {
 
 /// Elements of an element-wise pass that are worth handing to another thread: some 4 microseconds.
 inline constexpr Index parallel_grain = 1 << 11;
+/// The number of blocks, to the nearest, into which such a pass over so many elements may be cut.
+inline Index grains(Index elements) { return std::max<Index>(1, (elements + parallel_grain / 2) / parallel_grain); }
 
 /// The number of threads that work is shared among.
 Index threads();

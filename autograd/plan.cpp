@@ -87,7 +87,7 @@ const Plan& Plans::find_plan(std::span<const NodeLayout* const> operands, Source
         Walk walk(arena_, shape, {layouts, operands.size()});
         auto* plan = new (arena_.allocate(sizeof(Plan), alignof(Plan)))
             Plan{{kept, operands.size()}, layout(shape), walk, false, false};
-        plan->whole = walk.count > 0 && walk.rank == 2 && walk.count < 2 * parallel_grain;
+        plan->whole = walk.count > 0 && walk.rank == 2 && grains(walk.count) == 1;
         for (std::size_t k = 0; k < operands.size(); ++k) plan->repeats |= walk.repeats(k, 0);
         return plan;
       });

@@ -66,7 +66,7 @@ struct Blocks {
   Blocks(const Walk& walk, Index most) {
     of_columns = walk.rows == 1;
     units = of_columns ? walk.size[0] : walk.rows;
-    Index wanted = std::clamp<Index>(walk.count / parallel_grain, 1, std::max<Index>(most, 1));
+    Index wanted = std::min(grains(walk.count), std::max<Index>(most, 1));
     units_each = (units + wanted - 1) / wanted;
     if (of_columns) units_each = (units_each + 15) / 16 * 16;  // whole packets
     count = (units + units_each - 1) / units_each;
