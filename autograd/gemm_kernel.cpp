@@ -56,20 +56,21 @@ template <class T, int bytes, int rows, int registers>
       repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
     }
   };
-  // What is needed at the end only, and perhaps far away, is asked for row by row, in the first half of the time.
+  // What is needed at the end only, and perhaps far away, is asked for row by row, in the first half of the time. Of
+  // few rows that takes longer than it saves.
   const T *start = tile.start, *c = tile.c;
-  const Index each = tile.k / (2 * rows);
+  const Index each = rows < 4 ? 0 : tile.k / (2 * rows);
   auto run = [&](auto fetches) __attribute__((always_inline)) {
     for (int i = 0; i < rows; ++i) {
       repeat<registers>([&](auto j) __attribute__((always_inline)) {
         if constexpr (j * bytes % 64 == 0) {
           if (start != nullptr) __builtin_prefetch(start + j * width);
-          __builtin_prefetch(c + j * width, 1);
+          if constexpr (rows >= 4) __builtin_prefetch(c + j * width, 1);
         }
       });
       if (start != nullptr) start += tile.start_row;
       c += tile.c_row;
-      sum_up(fetches, each);
+      if constexpr (rows >= 4) sum_up(fetches, each);
     }
     sum_up(fetches, tile.k - rows * each);
   };
