@@ -73,7 +73,7 @@ struct Product {
     return a.k == 1 && a.rows > ways && a.row * static_cast<Index>(sizeof(T)) % way == 0 && columns >= few_columns;
   }
 
-  /// The same as below, with rows of A that do not crowd.
+  /// The same as below, with rows of A that do not crowd: copied, at another distance, to half a megabyte of stack.
   [[gnu::noinline]] void run_copied(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
     constexpr Index row = most_k + 64 / static_cast<Index>(sizeof(T));
     alignas(64) std::array<T, most_copied * Kernels<T>::most_rows * row> copy;
@@ -114,6 +114,7 @@ struct Product {
     if (columns > 0) run_rest(column, columns, bottom - top);
   }
 
+  /// Tiles one below the other, each by the kernel for its number of rows.
   void run_rows(const typename Kernels<T>::Kernel* kernels_of_rows, Tile<T> t, Index all_rows) const {
     for (Index left = all_rows, rows; left > 0; left -= rows) {
       rows = rows_of_next(left);
