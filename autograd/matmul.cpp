@@ -178,6 +178,9 @@ void gather_row(Graph& graph, NodeId id, const T* dy, Index rows, Index columns)
   sweep.summed = (sweep.summed + rows) % height;
 }
 
+/// One row for all is told by its rank, so that it is summed alike when there is only one.
+bool is_one_row(const Node& addend, const Shape& y) { return addend.layout->shape.rank() != y.rank(); }
+
 /// dx (+)= dy W^T.
 template <class T>
 void factor_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows) {
@@ -208,17 +211,17 @@ void sums_backward(Graph& graph, std::span<const NodeId> inputs, std::size_t pro
         gather(graph, w, values<T>(graph, x) + first * stride, stride, dy + first * columns, some);
     }
     for (NodeId addend : inputs.subspan(2 * products))
-      if (graph.node(addend).needs_grad && graph.node(addend).layout->shape.rank() != y.rank())
+      if (graph.node(addend).needs_grad && is_one_row(graph.node(addend), y))
         gather_row(graph, addend, dy + first * columns, some, columns);
   } while (end > 0);
 }
 
-/// Of a product of shape y; one row for all is told by its rank, so that it is summed alike when there is only one.
+/// The gradient of an addend that has y's shape.
 template <class T>
 void addend_backward(Graph& graph, NodeId id, const T* dy, const Shape& y) {
   const Node& addend = graph.node(id);
   const Index rows = y.rows(), columns = y.columns();
-  if (!addend.needs_grad || addend.layout->shape.rank() != y.rank()) return;
+  if (!addend.needs_grad || is_one_row(addend, y)) return;
   GradTarget target = graph.target(id);
   T* to = reinterpret_cast<T*>(target.data);
   Index stride = addend.layout->row_stride();
