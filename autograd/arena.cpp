@@ -69,6 +69,7 @@ std::size_t BufferPool::class_bytes(std::size_t size_class) {
 }
 
 void BufferPool::clear() {
+  if (arena_.used() == 0) return;
   arena_.clear();
   free_.fill(nullptr);
 }

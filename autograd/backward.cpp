@@ -29,18 +29,13 @@ void zero(std::byte* memory, const Layout& layout, DType dtype) {
 /// A Split and, behind it, its owners.
 std::size_t split_bytes(Index parts) { return sizeof(Split) + static_cast<std::size_t>(parts) * sizeof(NodeId); }
 
-}  // namespace
-
-Node& Graph::touch(NodeId id) {
-  Node& node = nodes_[id];
-  if (node.sweep != sweep_) {
-    node.sweep = sweep_;
-    node.state = GradState::none;
-    node.split = nullptr;
-    node.weight = nullptr;
-  }
-  return node;
+/// True when a part is one of those that a gradient is split into.
+bool is_split_like(const Split& split, const Part& part, const Node& parent) {
+  return split.value == parent.value && split.layout == parent.layout && split.axis == part.axis &&
+         split.parts == part.parts;
 }
+
+}  // namespace
 
 std::byte* Graph::grad_memory(const Node& node) const {
   const Node& base = nodes_[node.base];
@@ -99,18 +94,16 @@ bool Graph::claim_part(NodeId region) {
   const Part& part = payload<Part>(region);
   const Node& parent = nodes_[part.parent];
   Node& holder = touch(parent.region);
-  std::ptrdiff_t offset = parent.value - nodes_[parent.base].value;
   if (holder.state == GradState::none && claim(parent.region)) {
     std::byte* memory = pool_.allocate(split_bytes(part.parts));
     auto* owners = reinterpret_cast<NodeId*>(memory + sizeof(Split));
     for (Index i = 0; i < part.parts; ++i) owners[i] = no_node;
-    holder.split = new (memory) Split{parent.layout, offset, part.axis, part.parts, owners};
+    holder.split = new (memory) Split{parent.layout, parent.value, part.axis, part.parts, owners};
     holder.state = GradState::split;
   }
   if (holder.state == GradState::split) {
     Split& split = *holder.split;
-    bool same =
-        split.axis == part.axis && split.parts == part.parts && split.offset == offset && split.layout == parent.layout;
+    const bool same = is_split_like(split, part, parent);
     NodeId& owner = split.owner[part.index];
     if (same && owner == no_node) {
       owner = region;
@@ -133,7 +126,8 @@ void Graph::zero_part(const Node& node, const Split& split, Index index) {
   Index size = part.shape[split.axis] / split.parts;
   part.shape = part.shape.with(split.axis, size);
   Index first = index * size * part.stride(split.axis);
-  zero(nodes_[node.base].grad + split.offset + first * static_cast<Index>(size_of(node.dtype)), part, node.dtype);
+  std::ptrdiff_t offset = split.value - nodes_[node.base].value + first * static_cast<Index>(size_of(node.dtype));
+  zero(nodes_[node.base].grad + offset, part, node.dtype);
 }
 
 /// Makes every element of a region valid: what nothing has reached becomes zero.
@@ -155,14 +149,33 @@ void Graph::complete(NodeId region) {
   node.state = GradState::whole;
 }
 
+/// Claims the part of a region that is split like it, if nothing has claimed it yet.
+inline bool Graph::claim_vacant(NodeId id, Node& node) {
+  const Part& part = payload<Part>(id);
+  const Node &parent = nodes_[part.parent], &holder = nodes_[parent.region];
+  if (!current(holder) || holder.state != GradState::split || !is_split_like(*holder.split, part, parent)) return false;
+  NodeId& owner = holder.split->owner[part.index];
+  if (owner != no_node || touch(node).state != GradState::none) return false;
+  owner = id;
+  return true;
+}
+
+// The two most frequent cases in the fewest instructions: a value of its own, and a part.
 GradTarget Graph::target(NodeId id) {
   Node& node = nodes_[id];
-  const bool own = node.base == id && node.region == id && !node.is_parameter && node.hands_on == no_node;
-  if (own && node.grad == nullptr) {  // the most frequent case in the fewest instructions
-    touch(id).state = GradState::whole;
-    node.grad = pool_.allocate(node.bytes());
-    return {node.grad, true};
+  if (node.region == id) {
+    const bool own = node.base == id && node.grad == nullptr && !node.is_parameter && node.hands_on == no_node;
+    if (own) node.grad = pool_.allocate(node.bytes());
+    if (own || (node.is_part && claim_vacant(id, node))) {
+      touch(node).state = GradState::whole;
+      return {grad_memory(node), true};
+    }
   }
+  return target_in_region(id);
+}
+
+GradTarget Graph::target_in_region(NodeId id) {
+  const Node& node = nodes_[id];
   if (node.irregular) return {accumulator(id), false};
   Node& region = touch(node.region);
   bool fresh = false;

@@ -53,9 +53,11 @@ struct Product {
   bool far;  ///< B does not fit in a private cache
 
   void run(const Piece& piece) const {
-    const Index blocks = (k + most_k - 1) / most_k, each = blocks == 1 ? k : (k + blocks - 1) / blocks;
     const bool crowded = rows_crowd(piece.column_end - piece.column_begin);
     const Index most = (crowded ? most_copied : most_groups) * a.rows;
+    if (!crowded && k <= most_k && piece.row_end - piece.row_begin <= most)
+      return run(piece, piece.row_begin, piece.row_end, 0, k);
+    const Index blocks = (k + most_k - 1) / most_k, each = (k + blocks - 1) / blocks;
     for (Index p = 0; p < k; p += each)
       for (Index top = piece.row_begin; top < piece.row_end; top += most) {
         const Index bottom = std::min(top + most, piece.row_end), size = std::min(each, k - p);
@@ -116,16 +118,17 @@ struct Product {
 
   /// Tiles one below the other, each by the kernel for its number of rows.
   void run_rows(const typename Kernels<T>::Kernel* kernels_of_rows, Tile<T> t, Index all_rows) const {
-    for (Index left = all_rows, rows; left > 0; left -= rows) {
-      rows = rows_of_next(left);
+    for (Index left = all_rows;;) {
+      const Index rows = rows_of_next(left);
       kernels_of_rows[rows](t);
+      if ((left -= rows) == 0) return;
       down(t, rows);
       t.ahead = 0;
     }
   }
 
   /// A single tile as wide as its few rows allow; how many panels that was.
-  Index run_wide(Tile<T> t, Index rows, Index columns) const {
+  Index run_wide(Tile<T>& t, Index rows, Index columns) const {
     const Index panels = rows == 1 && columns >= 4 * kernels.panel ? 4 : 2;
     const auto kernel = panels == 4 ? kernels.widest : kernels.wide[rows];
     if (columns < panels * kernels.panel || kernel == nullptr) return 0;
@@ -135,7 +138,7 @@ struct Product {
   }
 
   /// The last half of a panel, incomplete, by way of copies that are complete.
-  void run_rest(Tile<T> t, Index columns, Index all_rows) const {
+  [[gnu::noinline]] void run_rest(Tile<T> t, Index columns, Index all_rows) const {
     constexpr std::size_t most_width = 64 / sizeof(T);
     const Index width = kernels.panel / 2;
     alignas(64) std::array<T, most_k * most_width> part;

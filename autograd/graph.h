@@ -43,8 +43,8 @@ enum class GradState : std::uint8_t {
 
 /// The equal parts, along one axis, that views have split a gradient into.
 struct Split {
-  const NodeLayout* layout;  ///< what is split
-  std::ptrdiff_t offset;
+  const NodeLayout* layout;  ///< what is split: its value's layout and memory
+  const std::byte* value;
   int axis;
   Index parts;
   NodeId* owner;  ///< for each part the view that claimed it; `filled`; or no_node
@@ -257,7 +257,7 @@ class Graph {
   /// The sweep over the nodes from the last to `first`, which have just been recorded by a backward.
   void sweep_down_to(NodeId first);
   /// The node, with what an earlier sweep left in it forgotten.
-  Node& touch(NodeId id);
+  Node& touch(NodeId id) { return touch(nodes_[id]); }
 
   // --- Whole tape -------------------------------------------------------------------------------------
   struct Mark {
@@ -280,6 +280,15 @@ class Graph {
   void check_room(Index more, Source where) const;
   NodeId append(const Operation* operation, const NodeLayout* layout, DType dtype, Source where);
   std::byte* grad_memory(const Node& node) const;
+  Node& touch(Node& node) {
+    if (!current(node)) {
+      node.sweep = sweep_;
+      node.state = GradState::none;
+      node.split = nullptr;
+      node.weight = nullptr;
+    }
+    return node;
+  }
   void check_output(NodeId output, const TensorView* seed, const char* function, Source where) const;
   void sweep(NodeId output, const TensorView* seed);
   void sweep(NodeId last, NodeId first);
@@ -291,6 +300,8 @@ class Graph {
   bool claim(NodeId region);
   bool claim_base(Node& base);
   bool claim_part(NodeId region);
+  bool claim_vacant(NodeId part, Node& node);
+  GradTarget target_in_region(NodeId id);
   void zero_part(const Node& node, const Split& split, Index index);
   void complete(NodeId region);
 

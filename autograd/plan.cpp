@@ -86,9 +86,10 @@ const Plan& Plans::find_plan(std::span<const NodeLayout* const> operands, Source
         std::ranges::copy(operands, layouts);
         Walk walk(arena_, shape, {layouts, operands.size()});
         auto* plan = new (arena_.allocate(sizeof(Plan), alignof(Plan)))
-            Plan{{kept, operands.size()}, layout(shape), walk, false, false};
-        plan->whole = walk.count > 0 && walk.rank == 2 && grains(walk.count) == 1;
+            Plan{.operands = {kept, operands.size()}, .result = layout(shape), .walk = walk};
         for (std::size_t k = 0; k < operands.size(); ++k) plan->repeats |= walk.repeats(k, 0);
+        plan->whole = walk.count > 0 && walk.rank == 2 && grains(walk.count) == 1;
+        plan->straight = plan->whole && walk.rows == 1 && walk.unit_columns && walk.count % most_lanes == 0;
         return plan;
       });
 }

@@ -52,13 +52,17 @@ struct Walk {
   }
 };
 
+/// Lanes of the longest packet; the others have a half of it, or a quarter, and so on.
+inline constexpr Index most_lanes = 16;
+
 /// A statement over operands of these layouts.
 struct Plan {
   std::span<const NodeLayout* const> operands;
   const NodeLayout* result;
   Walk walk;
-  bool whole;    ///< small, and one rectangle: one call of the kernel does it
-  bool repeats;  ///< an operand is broadcast
+  bool whole = false;     ///< small, and one rectangle
+  bool straight = false;  ///< and one row of whole packets, whatever the type: one call of the kernel does it
+  bool repeats = false;   ///< an operand is broadcast
 
   bool is_of(std::span<const NodeLayout* const> layouts) const {
     if (layouts.size() != operands.size()) return false;
@@ -118,7 +122,8 @@ class Plans {
   const NodeLayout* layout(const Layout& layout);
   /// The row-major one.
   const NodeLayout* layout(const Shape& shape) {
-    const NodeLayout*& recent = recent_layouts_[static_cast<std::size_t>(shape.count()) * 0x9E3779B97F4A7C15u >> 61];
+    const auto sizes = static_cast<std::size_t>(shape.count() * (max_rank + 1) + shape.rank());
+    const NodeLayout*& recent = recent_layouts_[sizes * 0x9E3779B97F4A7C15u >> 61];
     if (recent == nullptr || recent->shape != shape) recent = layout(Layout(shape));
     return recent;
   }
@@ -158,8 +163,8 @@ class Plans {
   const Plan& find_plan(std::span<const NodeLayout* const> operands, Source where);
 
   Arena arena_;
-  /// What was asked for last, by the number of operands and by that of elements: a loop asks for the same few again and
-  /// again.
+  /// What was asked for last, by the number of operands, and by those of elements and axes: a loop asks for the same
+  /// few again and again.
   std::array<const Plan*, 8> recent_plans_{};
   std::array<const NodeLayout*, 8> recent_layouts_{};
   Table<NodeLayout> layouts_;

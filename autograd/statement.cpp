@@ -11,6 +11,7 @@ namespace unroll::detail {
 namespace {
 
 constexpr std::size_t few = 16;
+static_assert(most_lanes % Packet<float>::SizeAtCompileTime == 0);
 
 /// An array for one call: on the stack, unless it is long; then in memory that the caller gives back.
 template <class T>
@@ -176,6 +177,7 @@ void run_blocks(Graph& graph, const Walk& walk, StretchKernel& kernel, DType dty
 
 [[gnu::noinline]] void compute(Graph& graph, const Plan& plan, StretchKernel& kernel, DType dtype, std::size_t n,
                                void* const* x, const double* constants, void* y) {
+  if (plan.straight) return kernel({plan.walk.count, x, constants, y, nullptr, nullptr, nullptr});
   Tile whole;  // member by member: initialised as one, its padding would be set to zero first
   set_walk(whole, plan.walk);
   whole.inputs = n;
@@ -430,6 +432,7 @@ class BlockSweep {
 
 [[gnu::noinline]] void sweep_tile(Graph& graph, const Node& node, const Plan& plan, StretchKernel& kernel, void** x,
                                   const double* constants, const Adjoint* adjoint, bool overlap) {
+  if (plan.straight) return kernel({plan.walk.count, x, constants, nullptr, node.grad, x + node.input_count, adjoint});
   Tile all;
   set_walk(all, plan.walk);
   all.inputs = node.input_count;
