@@ -29,10 +29,10 @@ void zero(std::byte* memory, const Layout& layout, DType dtype) {
 /// A Split and, behind it, its owners.
 std::size_t split_bytes(Index parts) { return sizeof(Split) + static_cast<std::size_t>(parts) * sizeof(NodeId); }
 
-/// True when a part is one of those that a gradient is split into.
+/// True when a part is one of those that a gradient is split into. (What is split is all of a region, so that equal
+/// layouts begin at one address.)
 bool is_split_like(const Split& split, const Part& part, const Node& parent) {
-  return split.value == parent.value && split.layout == parent.layout && split.axis == part.axis &&
-         split.parts == part.parts;
+  return split.layout == parent.layout && split.axis == part.axis && split.parts == part.parts;
 }
 
 }  // namespace
