@@ -27,6 +27,16 @@ TEST_CASE("a seed makes it a vector-Jacobian product") {
   CHECK_THROWS_AS(tape.backward(y, Tensor(Shape{2})), Error);
 }
 
+TEST_CASE("the seed can be the value's own gradient of before") {
+  Tape tape;
+  Var x = tape.variable(Tensor({2, 2}, {1, 2, 3, 4}));
+  Var y = Var(x * 1).keep_grad();
+  tape.backward(y, Tensor({2, 2}, {1, 2, 3, 4}));
+  tape.backward(y, transpose(y).grad());
+  CHECK(y.grad().to_vector() == std::vector<double>{1, 3, 2, 4});
+  CHECK(x.grad().to_vector() == std::vector<double>{2, 5, 5, 8});
+}
+
 TEST_CASE("gradients of leaves add up over backward calls, those of intermediate values do not") {
   Tape tape;
   Var x = tape.variable(Tensor::scalar(3, float64));

@@ -1,4 +1,5 @@
 #include <oneapi/tbb/parallel_for.h>
+#include <tests/benchmarks/harness.h>
 #include <tests/benchmarks/limits.h>
 
 namespace unroll::benchmarks {
@@ -14,6 +15,18 @@ Contender triad(int threads, Index elements) {
       Eigen::Map<Array> a(arrays->a.data<float>() + part * each, each);
       a += 0.5F * Eigen::Map<const Array>(arrays->b.data<float>() + part * each, each);
     });
+  };
+  return {"limit", run, [] { return Values(); }};
+}
+
+Contender reading(const ProblemPtr& problem) {
+  auto run = [problem] {
+    using Array = Eigen::Array<float, Eigen::Dynamic, 1>;
+    [[maybe_unused]] volatile float sum = 0;
+    for (Index t = 0; t < problem->task.sizes.steps; ++t)
+      for (const LayerWeights& layer : problem->layers)
+        for (const Tensor* weight : {&layer.W_ih, &layer.W_hh})
+          sum = Eigen::Map<const Array>(weight->data<float>(), weight->shape().count()).sum();
   };
   return {"limit", run, [] { return Values(); }};
 }

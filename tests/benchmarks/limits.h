@@ -2,7 +2,7 @@
 
 // What the machine can do at most, measured in the same run.
 
-#include <tests/benchmarks/harness.h>
+#include <tests/benchmarks/case.h>
 
 namespace unroll::benchmarks {
 
@@ -18,7 +18,10 @@ inline constexpr Index triad_elements = 20'000'000;
 inline constexpr double triad_bytes = 3 * 4;  // for each element
 Contender triad(int threads, Index elements = triad_elements);
 
-/// The best that was seen of either. Zero where it cannot be measured.
+/// A recurrent layer's weights added up once for every step: a stream is no faster than they come from the caches.
+Contender reading(const ProblemPtr& problem);
+
+/// The best that was seen of either of the first two. Zero where it cannot be measured.
 struct Limits {
   double gflops = 0, gigabytes_per_second = 0;
 };

@@ -70,6 +70,7 @@ Contenders contenders(const Case& c) {
   const auto problem = std::make_shared<Problem>(c);
   Contenders limit;
   if (const auto product = gemm_peak(c.threads); product && by_products(c)) limit.push_back(*product);
+  if (c.topic == topic::streaming) limit.push_back(reading(problem));
   if (c.topic == topic::own_cell) return join(unroll_recurrent(problem), std::move(limit));
   if (c.topic == topic::checkpoint) return unroll_checkpoint(problem);
   if (c.topic == topic::lengths) return unroll_lengths(problem);
