@@ -210,6 +210,7 @@ struct Stretch {
   const void* dy;   ///< backward: the result's gradient
   void* const* dx;  ///< the inputs' gradients, and what to do with each
   const Adjoint* adjoint;
+  const Index* ahead = nullptr;  ///< how far from each input's elements others lie that are needed next; null: unknown
 };
 using StretchKernel = void(const Stretch&);
 
@@ -282,6 +283,9 @@ void backward_stretch(const Stretch& stretch) {
   }
   for (Index at = 0; at < stretch.count; at += P::SizeAtCompileTime) {
     P x[n], dx[n];
+    // What was computed long ago lies far away, and in stretches too short for the processor to see what comes.
+    if (stretch.ahead != nullptr)
+      for (int k = 0; k < n; ++k) __builtin_prefetch(from[k] + at + stretch.ahead[k]);
     for (int k = 0; k < n; ++k) x[k] = Eigen::Map<const P>(from[k] + at);
     const P g = Eigen::Map<const P>(dy + at);
     Evaluated(x, constants.values).reverse(g, dx);

@@ -50,10 +50,12 @@ class Rows {
         stretch_.dy = dy;
         stretch_.dx = dx;
         stretch_.adjoint = tile_.adjoint;
+        stretch_.ahead = row + 1 < tile_.rows ? tile_.row_stride : nullptr;
         kernel_(stretch_);
       }
       if (rest_ == 0) continue;
       take_inputs(x);
+      stretch_.ahead = nullptr;
       take(dy + whole_, packet(n_));
       stretch_.dy = packet(n_);
       for (std::size_t k = 0; k < n_; ++k) dx_ends_[k] = packet(n_ + 1 + k);
