@@ -4,9 +4,10 @@
     word_lm.py --program build/release/examples/word_lm
     word_lm.py --program build/release/examples/word_lm --data ptb.train.txt --hidden 200 --vocabulary 10000 --steps 3400
 
-Both train once, without dropout; the perplexities on the held-out tenth must agree within 1 %. Words, windows and the
-falling rate are written here anew, after the description in examples/common and the example's help. Exits with 77,
-which ctest takes for skipped, where there is no PyTorch.
+Both train once, without dropout; the perplexities on the held-out tenth must agree within 0.01 %, and after more than
+40 steps within 1 %: a descent at a rate of 1 multiplies the last digits, until PyTorch differs from itself on another
+number of threads. Words, windows and the falling rate are written here anew, after the description in examples/common
+and the example's help. Exits with 77, which ctest takes for skipped, where there is no PyTorch.
 """
 
 import argparse
@@ -27,7 +28,7 @@ except ImportError:
 import tensor_file
 
 LAYERS, BATCH, WINDOW, CLIP, RATE, DECAY, DECAY_AFTER = 2, 20, 20, 5.0, 1.0, 0.5, 4
-TOLERANCE = 0.01
+EXACT_STEPS, TOLERANCE, LATER_TOLERANCE = 40, 0.0001, 0.01
 
 
 def run(program, folder, data, options, steps, rate):
@@ -104,7 +105,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", required=True, help="the built example")
     parser.add_argument("--data", type=pathlib.Path, help="a text; none: Unroll's headers")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=EXACT_STEPS)
     parser.add_argument("--hidden", type=int, default=32)
     parser.add_argument("--vocabulary", type=int, default=500)
     arguments = parser.parse_args()
@@ -135,7 +136,8 @@ def main():
         f"{arguments.steps} steps {ours['validation_perplexity']:.3f} here and {theirs:.3f} in PyTorch: {ratio:.5f}"
     )
     assert theirs < before / 2, "nothing was learned"
-    assert abs(ratio - 1) < TOLERANCE, "they differ"
+    tolerance = TOLERANCE if arguments.steps <= EXACT_STEPS else LATER_TOLERANCE
+    assert abs(ratio - 1) < tolerance, "they differ"
 
 
 main()
