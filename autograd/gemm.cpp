@@ -55,6 +55,7 @@ struct Product {
   void run(const Piece& piece) const {
     const bool crowded = rows_crowd(piece.column_end - piece.column_begin);
     const Index most = (crowded ? most_copied : most_groups) * a.rows;
+    // A product of one row has little to do but this: what follows is left out where there is nothing to cut.
     if (!crowded && k <= most_k && piece.row_end - piece.row_begin <= most)
       return run(piece, piece.row_begin, piece.row_end, 0, k);
     const Index blocks = (k + most_k - 1) / most_k, each = (k + blocks - 1) / blocks;

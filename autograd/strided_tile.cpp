@@ -55,7 +55,7 @@ class Rows {
       }
       if (rest_ == 0) continue;
       take_inputs(x);
-      stretch_.ahead = nullptr;
+      stretch_.ahead = nullptr;  // x are copies now
       take(dy + whole_, packet(n_));
       stretch_.dy = packet(n_);
       for (std::size_t k = 0; k < n_; ++k) dx_ends_[k] = packet(n_ + 1 + k);
