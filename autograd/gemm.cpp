@@ -108,17 +108,28 @@ struct Product {
       right(column, panels * kernels.panel, panels * b.panel);
       columns -= panels * kernels.panel;
     }
-    const Index half = kernels.panel / 2;
-    if (columns >= half) {
+    if (columns >= kernels.panel / 2) {
+      columns -= kernels.panel / 2;
       run_rows(kernels.half, column, bottom - top);
-      right(column, half, half);
-      columns -= half;
+      if (columns > 0) right(column, kernels.panel / 2, kernels.panel / 2);
     }
-    if (columns > 0) run_rest(column, columns, bottom - top);
+    if (columns > 0) run_last(column, columns, bottom - top);
+  }
+
+  /// What is less than half a panel.
+  [[gnu::noinline]] void run_last(Tile<T> column, Index columns, Index rows) const {
+    const Index quarter = kernels.panel / 4;
+    if (columns >= quarter) {
+      run_rows(kernels.quarter, column, rows);
+      right(column, quarter, quarter);
+      columns -= quarter;
+    }
+    if (columns > 0) run_rest(column, columns, rows);
   }
 
   /// Tiles one below the other, each by the kernel for its number of rows.
-  void run_rows(const typename Kernels<T>::Kernel* kernels_of_rows, Tile<T> t, Index all_rows) const {
+  [[gnu::always_inline]] void run_rows(const typename Kernels<T>::Kernel* kernels_of_rows, Tile<T> t,
+                                       Index all_rows) const {
     for (Index left = all_rows;;) {
       const Index rows = rows_of_next(left);
       kernels_of_rows[rows](t);
@@ -138,10 +149,10 @@ struct Product {
     return panels;
   }
 
-  /// The last half of a panel, incomplete, by way of copies that are complete.
-  [[gnu::noinline]] void run_rest(Tile<T> t, Index columns, Index all_rows) const {
-    constexpr std::size_t most_width = 64 / sizeof(T);
-    const Index width = kernels.panel / 2;
+  /// The last quarter of a panel, incomplete, by way of copies that are complete.
+  void run_rest(Tile<T> t, Index columns, Index all_rows) const {
+    constexpr std::size_t most_width = 32 / sizeof(T);
+    const Index width = kernels.panel / 4;
     alignas(64) std::array<T, most_k * most_width> part;
     alignas(64) std::array<T, Kernels<T>::most_rows * most_width> c_copy, start_copy;
     if (!b.padded) {
@@ -167,7 +178,7 @@ struct Product {
         copied.start = start_copy.data();
         copied.start_row = width;
       }
-      kernels.half[rows](copied);
+      kernels.quarter[rows](copied);
       for (Index i = 0; i < rows; ++i) std::copy_n(c_copy.data() + i * width, columns, t.c + i * t.c_row);
     }
   }
@@ -338,7 +349,7 @@ void multiply(Team& team, Index m, Index n, Index k, const Left<T>& a, const Rig
 }
 
 template <class T>
-void pack_rows(Team& team, Index rows, std::initializer_list<Packing<T>> packings) {
+void pack_rows(Team& team, Index rows, std::span<const Packing<T>> packings) {
   Index columns = 0;
   for (const Packing<T>& packing : packings) columns += packing.columns;
   const Index blocks = std::clamp<Index>(rows * columns / (2 * parallel_grain), 1, std::min<Index>(16, rows));
@@ -377,7 +388,7 @@ void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index 
   template Index panel_columns<T>();                                                                               \
   template Index group_rows<T>(Index);                                                                             \
   template void multiply(Team&, Index, Index, Index, const Left<T>&, const Right<T>&, const Start<T>&, T*, Index); \
-  template void pack_rows(Team&, Index, std::initializer_list<Packing<T>>);                                        \
+  template void pack_rows(Team&, Index, std::span<const Packing<T>>);                                              \
   template void pack_transposed(Team&, const T*, Index, Index, Index, Index, T*)
 UNROLL_INSTANTIATE(float);
 UNROLL_INSTANTIATE(double);

@@ -9,7 +9,7 @@
 
 #include <autograd/parallel.h>
 
-#include <initializer_list>
+#include <span>
 
 namespace unroll::detail {
 
@@ -69,7 +69,11 @@ struct Packing {
   Index capacity, first = 0;
 };
 template <class T>
-void pack_rows(Team& team, Index rows, std::initializer_list<Packing<T>> packings);
+void pack_rows(Team& team, Index rows, std::span<const Packing<T>> packings);
+template <class T>
+void pack_rows(Team& team, Index rows, const Packing<T>& packing) {
+  pack_rows<T>(team, rows, std::span(&packing, 1));
+}
 /// The same with the transpose of from [columns, rows].
 template <class T>
 void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index columns, Index width, T* to);

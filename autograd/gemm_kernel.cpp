@@ -46,12 +46,18 @@ template <class T, int bytes, int rows, int registers>
         right[j] = *reinterpret_cast<const R*>(b + column(j, b_panel));
 #if defined(__x86_64__) && !defined(__clang__)
         // GCC would read it from memory again for every row of A: with few rows that takes longer than multiplying.
-        if constexpr (rows > 1) asm("" : "+v"(right[j]));
+        if constexpr (rows > 1 && bytes >= 16) asm("" : "+v"(right[j]));
 #endif
       });
       repeat<rows>([&](auto i) __attribute__((always_inline)) {
         const T left = a[i / 3][i % 3 * a_row];
-        repeat<registers>([&](auto j) __attribute__((always_inline)) { sum[i][j] += left * right[j]; });
+        repeat<registers>([&](auto j) __attribute__((always_inline)) {
+#if defined(__x86_64__) && !defined(__clang__)
+          // For AMD's processors GCC splits the multiply-add of a loop that has but one, and it would round otherwise.
+          if constexpr (rows == 1 && (bytes == 16 || bytes == 32)) asm("" : "+v"(sum[i][j]));
+#endif
+          sum[i][j] += left * right[j];
+        });
       });
       repeat<(rows + 2) / 3>([&](auto q) __attribute__((always_inline)) { a[q] += a_k; });
     }
@@ -87,42 +93,43 @@ template <class T, int bytes, int rows, int registers>
 }
 
 /// The kernels of one kind of processor. `Run` is what compiles `compute` for it.
-template <class T, int bytes, int max_rows, template <class, int, int> class Run>
+template <class T, int bytes, int max_rows, template <class, int, int, int> class Run>
 constexpr Kernels<T> table() {
-  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}, {}, nullptr};
+  Kernels<T> kernels{2 * bytes / static_cast<Index>(sizeof(T)), max_rows, {}, {}, {}, {}, nullptr};
   [&]<int... I>(std::integer_sequence<int, I...>) {
-    ((kernels.narrow[I + 1] = Run<T, I + 1, 2>::run), ...);
-    ((kernels.half[I + 1] = Run<T, I + 1, 1>::run), ...);
+    ((kernels.narrow[I + 1] = Run<T, bytes, I + 1, 2>::run), ...);
+    ((kernels.half[I + 1] = Run<T, bytes, I + 1, 1>::run), ...);
+    ((kernels.quarter[I + 1] = Run<T, bytes / 2, I + 1, 1>::run), ...);
   }(std::make_integer_sequence<int, max_rows>{});
-  kernels.widest = Run<T, 1, 8>::run;
-  kernels.wide[1] = Run<T, 1, 4>::run;
-  kernels.wide[2] = Run<T, 2, 4>::run;
-  if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, 3, 4>::run;
+  kernels.widest = Run<T, bytes, 1, 8>::run;
+  kernels.wide[1] = Run<T, bytes, 1, 4>::run;
+  kernels.wide[2] = Run<T, bytes, 2, 4>::run;
+  if constexpr (max_rows >= 14) kernels.wide[3] = Run<T, bytes, 3, 4>::run;
   return kernels;
 }
 
-template <class T, int rows, int registers>
+template <class T, int bytes, int rows, int registers>
 struct Baseline {
-  static void run(const Tile<T>& tile) { compute<T, 16, rows, registers>(tile); }
+  static void run(const Tile<T>& tile) { compute<T, bytes, rows, registers>(tile); }
 };
 
 #ifdef __x86_64__
 // Whatever processor the rest is compiled for, products use what the one at hand can do.
-template <class T, int rows, int registers>
+template <class T, int bytes, int rows, int registers>
 struct Avx2 {
-  [[gnu::target("avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 32, rows, registers>(tile); }
+  [[gnu::target("avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, bytes, rows, registers>(tile); }
 };
-template <class T, int rows, int registers>
+template <class T, int bytes, int rows, int registers>
 struct Avx512 {
-  [[gnu::target("avx512f,avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, 64, rows, registers>(tile); }
+  [[gnu::target("avx512f,avx2,fma")]] static void run(const Tile<T>& tile) { compute<T, bytes, rows, registers>(tile); }
 };
 #endif
 
 /// Pairs (value, tangent) are for few and small products: plain loops.
-template <class T, int rows, int registers>
+template <class T, int bytes, int rows, int registers>
 struct Plain {
   static void run(const Tile<T>& tile) {
-    constexpr Index panel = 128 / sizeof(T), columns = registers * panel / 2;
+    constexpr Index panel = 128 / sizeof(T), columns = registers * bytes / static_cast<int>(sizeof(T));
     for (Index i = 0; i < rows; ++i)
       for (Index j = 0; j < columns; ++j) {
         T sum{};

@@ -27,9 +27,11 @@ struct Kernels {
 
   Index panel;     ///< columns of a panel: two registers
   Index max_rows;  ///< of a tile
-  /// By the number of rows, of a tile one panel wide, and of one that is half as wide: one register.
+  /// By the number of rows, of a tile one panel wide, and of one half and one quarter as wide: one register, and half
+  /// of one.
   Kernel narrow[most_rows + 1];
   Kernel half[most_rows + 1];
+  Kernel quarter[most_rows + 1];
   /// Where there are too few rows to keep the processor busy, tiles of two panels; else null.
   Kernel wide[most_rows + 1];
   /// For one row, of four.

@@ -66,7 +66,7 @@ struct Factor {
   std::uint64_t version = 0;               ///< of the parameter's values
 };
 
-/// What a sweep remembers of it. See matmul.cpp.
+/// What a sweep remembers of it. See weight_gradient.h.
 struct WeightSweep;
 
 /// One recorded value. Nodes are plain bytes in one vector: dropping them all is free. Each is two lines of the cache.
@@ -216,6 +216,7 @@ class Graph {
       note_computed(id, inputs);
   }
   Watch& watch();
+  bool watched() const { return watch_ != nullptr; }
   /// Nobody is watching any more.
   void unwatch();
 
@@ -331,7 +332,7 @@ class Graph {
 /// Values with tangents of 0.
 void make_dual(Dual* to, const TensorView& from);
 
-/// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (matmul.cpp).
+/// Adds what the weight `id` still has to receive to its gradient and drops its WeightSweep (weight_gradient.cpp).
 void finish_weight(Graph& graph, NodeId id);
 
 }  // namespace unroll::detail

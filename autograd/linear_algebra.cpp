@@ -221,13 +221,13 @@ class Products {
     if (r_.side.transposed)
       pack_transposed(team, r, r_.side.stride, k, n, width, to);
     else
-      pack_rows<T>(team, k, {{r, r_.side.stride, n, width, to, k}});
+      pack_rows<T>(team, k, {r, r_.side.stride, n, width, to, k});
   }
   Left<T> left(Team& team, const T* l, T* to) const {
     const Index m = l_.side.rows, k = l_.side.columns, stride = l_.side.stride, group = group_rows<T>(m);
     if (!l_.side.transposed) return left_in_place(l, stride, m);
     if (!packs_left_) return {l, 1, stride, group, group};
-    pack_rows<T>(team, k, {{l, stride, m, group, to, k}});
+    pack_rows<T>(team, k, {l, stride, m, group, to, k});
     return packed_left<T>(to, k, m);
   }
 

@@ -1,11 +1,12 @@
 #include <autograd/matmul.h>
 
 #include <autograd/elementwise.h>
-#include <autograd/gemm.h>
 #include <autograd/linear_algebra.h>
+#include <autograd/weight_gradient.h>
 
 #include <algorithm>
-#include <cstring>
+#include <array>
+#include <utility>
 
 namespace unroll::detail {
 
@@ -14,7 +15,17 @@ namespace {
 /// The inputs of a node are the factors in pairs, then the addends.
 struct AffinePayload {
   std::size_t products;
+  /// During a sweep, whose number it notes: of how many rows, from the first on, sums have still to be taken.
+  mutable std::uint32_t sweep = 0;
+  mutable Index left = 0;
+
+  Index& rows_left(const Node& node) const {
+    if (std::exchange(sweep, node.sweep) != node.sweep) left = node.layout->rows();
+    return left;
+  }
 };
+
+constexpr std::size_t most_operands = 16;
 
 template <class T>
 T* values(Graph& graph, NodeId id) {
@@ -34,35 +45,6 @@ void add_to_rows(T* y, Index rows, Index columns, const T* addend, Index stride,
   }
 }
 
-}  // namespace
-
-/// During a sweep: the weight arranged for dy W^T, and the rows gathered for its gradient; or what a row that was added
-/// to every row of a product is still to receive. Rows come from the last to the first, however many at a time, and are
-/// added up in groups that follow from their number alone: a checkpoint changes no bit.
-struct WeightSweep {
-  std::byte* transposed = nullptr;
-  std::byte* x = nullptr;   ///< [capacity, K], arranged as the left-hand factor of x^T dy
-  std::byte* dy = nullptr;  ///< [capacity, N], as the right-hand one
-  Index rows = 0;           ///< of those, filled from the end
-  Index capacity = 0;
-  Index group = 0;            ///< columns of x that are together
-  std::byte* sums = nullptr;  ///< [N]: the sum of fewer than 64 rows
-  Index summed = 0;           ///< how many
-};
-
-namespace {
-
-WeightSweep& weight_sweep(Graph& graph, NodeId id) {
-  Node& weight = graph.touch(id);
-  if (weight.weight == nullptr) weight.weight = new (graph.pool().allocate(sizeof(WeightSweep))) WeightSweep;
-  return *weight.weight;
-}
-
-template <class T>
-std::size_t packed_bytes(Index rows, Index columns, Index width) {
-  return static_cast<std::size_t>(packed_size(rows, columns, width)) * sizeof(T);
-}
-
 /// The weight as the right-hand factor of x W. Arranging it costs as much as some 16 rows of the product: it is done
 /// once per tape, when that many have come one or a few at a time, or when it is used again with more.
 template <class T>
@@ -79,103 +61,11 @@ Right<T> forward_factor(Graph& graph, NodeId id, Index rows) {
       return right_in_place(w, stride);
     Index width = panel_columns<T>();
     auto* packed = static_cast<T*>(graph.allocate(packed_bytes<T>(k, n, width)));
-    pack_rows<T>(graph.team(), k, {{w, stride, n, width, packed, k}});
+    pack_rows<T>(graph.team(), k, {w, stride, n, width, packed, k});
     factor.packed = reinterpret_cast<std::byte*>(packed);
     factor.packed_at = graph.size();
   }
   return packed_right(reinterpret_cast<const T*>(factor.packed), k);
-}
-
-/// The weight as the right-hand factor of dy W^T.
-template <class T>
-Right<T> backward_factor(Graph& graph, NodeId id) {
-  const Node& node = graph.node(id);
-  Index k = node.layout->shape[0], n = node.layout->shape[1], width = panel_columns<T>();
-  WeightSweep& sweep = weight_sweep(graph, id);
-  if (sweep.transposed == nullptr) {
-    sweep.transposed = graph.pool().allocate(packed_bytes<T>(n, k, width));
-    pack_transposed(graph.team(), reinterpret_cast<const T*>(node.value), node.layout->row_stride(), n, k, width,
-                    reinterpret_cast<T*>(sweep.transposed));
-  }
-  return packed_right(reinterpret_cast<const T*>(sweep.transposed), n);
-}
-
-/// dW (+)= x^T dy with the rows gathered so far.
-template <class T>
-void flush(Graph& graph, NodeId id, WeightSweep& sweep) {
-  if (sweep.rows == 0) return;
-  const Node& weight = graph.node(id);
-  Index k = weight.layout->shape[0], n = weight.layout->shape[1], stride = weight.layout->row_stride();
-  GradTarget target = graph.target(id);
-  T* dw = reinterpret_cast<T*>(target.data);
-  const Index first = sweep.capacity - sweep.rows;
-  const T* x = reinterpret_cast<const T*>(sweep.x) + first * sweep.group;
-  const T* dy = reinterpret_cast<const T*>(sweep.dy) + first * panel_columns<T>();
-  multiply(graph.team(), k, n, sweep.rows, packed_left(x, sweep.capacity, k), packed_right(dy, sweep.capacity),
-           target.fresh ? Start<T>{} : Start<T>{dw, stride}, dw, stride);
-  sweep.rows = 0;
-}
-
-/// Adds x^T dy to the weight's gradient, by and by: multiplied a few rows at a time, the whole gradient would be read
-/// and written at every step.
-template <class T>
-void gather(Graph& graph, NodeId id, const T* x, Index x_stride, const T* dy, Index rows) {
-  const Shape& shape = graph.node(id).layout->shape;
-  Index k = shape[0], n = shape[1];
-  WeightSweep& sweep = weight_sweep(graph, id);
-  if (sweep.capacity == 0) {
-    constexpr Index cache = Index{1} << 18;  // elements: half a core's private cache
-    sweep.capacity = std::clamp<Index>(cache / std::max<Index>(k + n, 1), 256, 2048);
-    sweep.group = group_rows<T>(k);
-    sweep.x = graph.pool().allocate(packed_bytes<T>(sweep.capacity, k, sweep.group));
-    sweep.dy = graph.pool().allocate(packed_bytes<T>(sweep.capacity, n, panel_columns<T>()));
-  }
-  for (Index bottom = rows; bottom > 0;) {
-    if (sweep.rows == sweep.capacity) flush<T>(graph, id, sweep);
-    const Index some = std::min(bottom, sweep.capacity - sweep.rows), to = sweep.capacity - sweep.rows - some;
-    bottom -= some;
-    auto *x_to = reinterpret_cast<T*>(sweep.x), *dy_to = reinterpret_cast<T*>(sweep.dy);
-    pack_rows<T>(graph.team(), some,
-                 {{x + bottom * x_stride, x_stride, k, sweep.group, x_to, sweep.capacity, to},
-                  {dy + bottom * n, n, n, panel_columns<T>(), dy_to, sweep.capacity, to}});
-    sweep.rows += some;
-  }
-}
-
-/// Adds the sum of the rows of dy to a row's gradient, by and by: sums of 64 rows at a time, so that long sums lose few
-/// digits.
-template <class T>
-void gather_row(Graph& graph, NodeId id, const T* dy, Index rows, Index columns) {
-  constexpr Index width = 64, height = 64;
-  WeightSweep& sweep = weight_sweep(graph, id);
-  if (sweep.sums == nullptr) {
-    sweep.sums = graph.pool().allocate(static_cast<std::size_t>(columns) * sizeof(T));
-    std::fill_n(reinterpret_cast<T*>(sweep.sums), columns, T(0));
-  }
-  T* total = reinterpret_cast<T*>(graph.accumulator(id));
-  const Index blocks = rows * columns < parallel_grain ? 1 : (columns + width - 1) / width;
-  graph.team().for_each_block(blocks, [&](Index block) {
-    const Index begin = blocks == 1 ? 0 : block * width, end = blocks == 1 ? columns : std::min(begin + width, columns);
-    for (Index left = begin; left < end; left += width) {
-      const Index n = std::min(width, end - left);
-      using Row = Eigen::Array<T, Eigen::Dynamic, 1, 0, width>;
-      Eigen::Map<Row> kept(reinterpret_cast<T*>(sweep.sums) + left, n), sum(total + left, n);
-      Row part = kept;
-      for (Index bottom = rows, summed = sweep.summed; bottom > 0;) {
-        const Index some = std::min(height - summed, bottom);
-        for (Index row = bottom - 1; row >= bottom - some; --row)
-          part += Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>(dy + row * columns + left, n);
-        bottom -= some;
-        summed += some;
-        if (summed < height) continue;
-        sum += part;
-        part.setZero();
-        summed = 0;
-      }
-      kept = part;
-    }
-  });
-  sweep.summed = (sweep.summed + rows) % height;
 }
 
 /// One row for all is told by its rank, so that it is summed alike when there is only one.
@@ -194,26 +84,58 @@ void factor_backward(Graph& graph, NodeId x, NodeId w, const T* dy, Index rows) 
            target.fresh ? Start<T>{} : Start<T>{dx, stride}, dx, stride);
 }
 
-/// What sums over rows: the gradients of the weights, and of one row for all.
+/// What sums over rows: the gradients of the weights, and of one row for all. Of one or several nodes with the same dy.
 template <class T>
-void sums_backward(Graph& graph, std::span<const NodeId> inputs, std::size_t products, const T* dy, const Shape& y) {
-  const Index columns = y.columns();
-  // A few rows at a time, from the last on, so that dy is read from far away once.
-  constexpr Index few = 64;
-  Index end = y.rows();
-  do {
-    const Index first = std::max<Index>(end - 1, 0) / few * few, some = end - first;
-    end = first;
+struct SumsOverRows {
+  std::array<Use<T>, 2 * most_operands> uses;
+  std::array<NodeId, 2 * most_operands> one_row;
+  std::size_t use_count = 0, one_row_count = 0;
+
+  /// Of a node, from one of its rows on.
+  void add(Graph& graph, NodeId id, Index first) {
+    const auto inputs = graph.node(id).input_ids();
+    const std::size_t products = graph.payload<AffinePayload>(id).products;
     for (std::size_t i = 0; i < 2 * products; i += 2) {
-      const NodeId x = inputs[i], w = inputs[i + 1];
-      const Index stride = graph.node(x).layout->row_stride();
-      if (graph.node(w).needs_grad)
-        gather(graph, w, values<T>(graph, x) + first * stride, stride, dy + first * columns, some);
+      const Index stride = graph.node(inputs[i]).layout->row_stride();
+      if (graph.node(inputs[i + 1]).needs_grad)
+        uses[use_count++] = use_weight<T>(graph, inputs[i + 1], values<T>(graph, inputs[i]) + first * stride, stride);
     }
     for (NodeId addend : inputs.subspan(2 * products))
-      if (graph.node(addend).needs_grad && is_one_row(graph.node(addend), y))
-        gather_row(graph, addend, dy + first * columns, some, columns);
-  } while (end > 0);
+      if (graph.node(addend).needs_grad && is_one_row(graph.node(addend), graph.node(id).layout->shape))
+        one_row[one_row_count++] = addend;
+  }
+
+  void run(Graph& graph, const T* dy, Index rows, Index columns) const {
+    // A few rows at a time, from the last on, so that dy is read from far away once.
+    constexpr Index few = 64;
+    Index end = rows;
+    do {
+      const Index first = std::max<Index>(end - 1, 0) / few * few;
+      gather(graph, std::span(uses).first(use_count), first, dy + first * columns, end - first);
+      for (NodeId id : std::span(one_row).first(one_row_count))
+        gather_row(graph, id, dy + first * columns, end - first, columns);
+      end = first;
+    } while (end > 0);
+  }
+};
+
+/// A node's gradient that is kept in rows of another product's, as that of gates_x[t] + matmul(h, W) is in those of
+/// gates_x = matmul(x, U), is the whole gradient of these rows. While it is near, the other's sums take it along: adds
+/// them, unless rows that come before are still to be summed, or all is so little that it stays near.
+template <class T>
+void take_along(Graph& graph, const Node& node, SumsOverRows<T>& sums) {
+  constexpr Index few = 2048;
+  if (!node.borrows || node.count() < few || graph.watched()) return;
+  const NodeId id = graph.node(node.hands_on).base;
+  const Node& other = graph.node(id);
+  const Index columns = other.layout->shape.columns();
+  const Index offset = reinterpret_cast<const T*>(node.grad) - reinterpret_cast<const T*>(other.grad);
+  if (other.operation != node.operation || columns != node.layout->shape.columns()) return;
+  const AffinePayload& payload = graph.payload<AffinePayload>(id);
+  Index& left = payload.rows_left(other);
+  if (offset / columns + node.layout->rows() != left) return;
+  left = offset / columns;
+  sums.add(graph, id, left);
 }
 
 /// The gradient of an addend that has y's shape.
@@ -232,13 +154,19 @@ void addend_backward(Graph& graph, NodeId id, const T* dy, const Shape& y) {
 void affine_backward(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   auto inputs = node.input_ids();
-  std::size_t products = graph.payload<AffinePayload>(id).products;
+  const AffinePayload& payload = graph.payload<AffinePayload>(id);
   with_scalar(node.dtype, [&]<class T>(T) {
     const T* dy = reinterpret_cast<const T*>(node.grad);
-    for (std::size_t i = 0; i < products; ++i)
+    for (std::size_t i = 0; i < payload.products; ++i)
       factor_backward<T>(graph, inputs[2 * i], inputs[2 * i + 1], dy, node.layout->rows());
-    sums_backward<T>(graph, inputs, products, dy, node.layout->shape);
-    for (NodeId addend : inputs.subspan(2 * products))
+    const Index rows = node.layout->rows(), left = payload.rows_left(node);
+    if (left > 0 || rows == 0) {
+      SumsOverRows<T> sums;
+      sums.add(graph, id, 0);
+      if (left == rows) take_along(graph, node, sums);
+      sums.run(graph, dy, left, node.layout->shape.columns());
+    }
+    for (NodeId addend : inputs.subspan(2 * payload.products))
       if (!node.borrows || addend != node.hands_on) addend_backward<T>(graph, addend, dy, node.layout->shape);
   });
 }
@@ -280,7 +208,7 @@ bool adds_by_rows(const Node& addend, const NodeLayout* product) {
 
 /// A sum whose terms only broadcasting brings together, or that holds products with something else than a matrix.
 Var sum_apart(Graph& graph, std::span<const NodeId> inputs, std::size_t products, Source where) {
-  std::array<const NodeLayout*, 16> layouts{};
+  std::array<const NodeLayout*, most_operands> layouts{};
   const std::size_t terms = inputs.size() - products;
   for (std::size_t i = 0; i < terms; ++i)
     layouts[i] = i < products ? product_layout(graph, inputs[2 * i], inputs[2 * i + 1], where).layout
@@ -317,40 +245,17 @@ NodeId handed_on(const Graph& graph, std::span<const NodeId> inputs, std::size_t
 
 }  // namespace
 
-void finish_weight(Graph& graph, NodeId id) {
-  WeightSweep& sweep = *graph.node(id).weight;
-  BufferPool& pool = graph.pool();
-  with_scalar(graph.node(id).dtype, [&]<class T>(T) {
-    const Shape& shape = graph.node(id).layout->shape;
-    flush<T>(graph, id, sweep);
-    if (sweep.transposed != nullptr)
-      pool.release(sweep.transposed, packed_bytes<T>(shape[1], shape[0], panel_columns<T>()));
-    if (sweep.capacity != 0) {
-      pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], sweep.group));
-      pool.release(sweep.dy, packed_bytes<T>(sweep.capacity, shape[1], panel_columns<T>()));
-    }
-    if (sweep.sums != nullptr) {
-      T* total = reinterpret_cast<T*>(graph.accumulator(id));
-      for (Index i = 0; i < shape.count(); ++i) total[i] += reinterpret_cast<const T*>(sweep.sums)[i];
-      pool.release(sweep.sums, static_cast<std::size_t>(shape.count()) * sizeof(T));
-    }
-  });
-  pool.release(reinterpret_cast<std::byte*>(&sweep), sizeof(WeightSweep));
-  graph.node(id).weight = nullptr;
-}
-
 Var record_affine(std::span<const Argument> factors, std::span<const Argument> addends, Source where) {
   Graph* graph = nullptr;
   for (const Argument& factor : factors) graph = graph != nullptr ? graph : factor.graph();
   for (const Argument& addend : addends) graph = graph != nullptr ? graph : addend.graph();
   if (graph == nullptr) fail_at(where, "matmul: no operand is a Var, so no tape; start from tape.use(parameter)");
 
-  constexpr std::size_t most = 16;
   std::size_t products = factors.size() / 2;
-  if (factors.size() + addends.size() > most)
+  if (factors.size() + addends.size() > most_operands)
     fail_at(where, "matmul: a sum of {} products and {} addends; split it into two statements", products,
             addends.size());
-  std::array<NodeId, most> inputs;
+  std::array<NodeId, most_operands> inputs;
   inputs.fill(no_node);
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = factors[i].bind(*graph, "matmul", where);
   const Derived first = product_layout(*graph, inputs[0], inputs[1], where);
@@ -373,7 +278,7 @@ Var record_affine(std::span<const Argument> factors, std::span<const Argument> a
 
   for (std::size_t i = 0; i < factors.size(); ++i) inputs[i] = graph->rowwise(inputs[i], where);
   NodeId id = graph->add(affine, {inputs.data(), factors.size() + addends.size()}, layout, where);
-  graph->keep(id, AffinePayload{products});
+  graph->keep(id, AffinePayload{.products = products});
   graph->node(id).hands_on = handed_on(*graph, graph->node(id).input_ids(), factors.size(), layout);
   Index rows = layout->rows(), columns = layout->shape.columns();
   with_scalar(dtype, [&]<class T>(T) {

@@ -43,11 +43,11 @@ std::vector<std::vector<T>> products(Index m, Index n, Index k, const Tensor& a,
     for (Index i = 0; i < m; ++i) at[size(p * m + i)] = A[i * k + p];
   for (Index p = 0; p < k; ++p)
     for (Index j = 0; j < n; ++j) bt[size(j * k + p)] = B[p * n + j];
-  pack_rows<T>(team, k, {{B, n, n, panel, right.data(), k}});
+  pack_rows<T>(team, k, {B, n, n, panel, right.data(), k});
   pack_transposed(team, bt.data(), k, k, n, panel, from_transpose.data());
   const Index half = k / 2;
-  pack_rows<T>(team, half, {{at.data(), m, m, group, left.data(), capacity}});
-  pack_rows<T>(team, k - half, {{at.data() + half * m, m, m, group, left.data(), capacity, half}});
+  pack_rows<T>(team, half, {at.data(), m, m, group, left.data(), capacity});
+  pack_rows<T>(team, k - half, {at.data() + half * m, m, m, group, left.data(), capacity, half});
 
   std::vector<std::vector<T>> all;
   auto run = [&](const Left<T>& x, const Right<T>& y) {
@@ -107,22 +107,29 @@ TEST_CASE_TEMPLATE("rows that lie a page apart are multiplied like others", T, f
     CHECK(std::equal(c.begin(), c.end(), expected.begin(), expected.end()));
 }
 
-TEST_CASE("a row of a product does not depend on how many rows there are, nor on the number of threads") {
-  const Index m = 200, n = 320, k = 300;
-  const Tensor a = random_tensor({m, k}, 1).to(float32), b = random_tensor({k, n}, 2).to(float32);
-  auto product = [&](Index first, Index rows, std::size_t threads) {
-    oneapi::tbb::global_control limit(oneapi::tbb::global_control::max_allowed_parallelism, threads);
-    Team team;
-    std::vector<float> c(static_cast<std::size_t>(rows * n));
-    multiply<float>(team, rows, n, k, left_in_place(a.data<float>() + first * k, k, rows),
-                    right_in_place(b.data<float>(), n), {}, c.data(), n);
-    return c;
-  };
-  const std::vector<float> whole = product(0, m, 2);
-  CHECK(product(0, m, 1) == whole);
-  for (Index row : {0, 57, 199}) {
-    const std::vector<float> one = product(row, 1, 1);
-    CHECK(std::equal(one.begin(), one.end(), whole.begin() + row * n));
+TEST_CASE_TEMPLATE("a row of a product does not depend on how many rows there are, nor on the number of threads", T,
+                   float, double) {
+  const Index k = 300;
+  // Two threads are worth it at the last size alone.
+  for (Index n : {1, 4, 8, 13, 20, 67, 320}) {
+    const Index m = n == 320 ? 200 : 30;
+    CAPTURE(n);
+    const Tensor a = random_tensor({m, k}, 1).to(type_of<T>), b = random_tensor({k, n}, 2).to(type_of<T>);
+    auto product = [&](Index first, Index rows, std::size_t threads) {
+      oneapi::tbb::global_control limit(oneapi::tbb::global_control::max_allowed_parallelism, threads);
+      Team team;
+      std::vector<T> c(static_cast<std::size_t>(rows * n));
+      multiply<T>(team, rows, n, k, left_in_place(a.data<T>() + first * k, k, rows), right_in_place(b.data<T>(), n), {},
+                  c.data(), n);
+      return c;
+    };
+    const std::vector<T> whole = product(0, m, 2);
+    CHECK(product(0, m, 1) == whole);
+    for (Index rows = 1; rows < 30; ++rows) {
+      CAPTURE(rows);
+      const std::vector<T> last = product(m - rows, rows, 1);
+      CHECK(std::equal(last.begin(), last.end(), whole.end() - rows * n));
+    }
   }
 }
 

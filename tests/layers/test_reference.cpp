@@ -217,7 +217,7 @@ TEST_CASE_TEMPLATE("gradient of a layer over several steps", Layer, ALL_LAYERS) 
 }
 
 TEST_CASE_TEMPLATE("gradient of the weights over more rows than are gathered at once", Layer, ALL_LAYERS) {
-  // Steps times batch is 2200; matmul.cpp gathers at most 2048 rows for one product.
+  // Steps times batch is 2200; weight_gradient.cpp gathers at most 2048 rows for one product.
   Model<Layer> model(1, 2, 3);
   const Tensor x = random_tensor({110, 20, 2}, 7);
   auto run = [&](Tape& tape, const std::vector<Var>&) {
