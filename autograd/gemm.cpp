@@ -18,8 +18,9 @@ namespace {
 constexpr Index most_k = 512;
 // Rows that are multiplied with one panel before the next: with most_k columns they stay in that cache.
 constexpr Index most_groups = 16;
-// The same where rows are copied first; and columns that are worth it.
-constexpr Index most_copied = 8, few_columns = 128;
+// Bytes from row to row that are a multiple of this share the lines of a core's nearest cache that they fall into,
+// which holds eight: seven rows of A and one of B.
+constexpr Index way = 4096, most_crowded = 7;
 // Multiplications that are worth a thread: some 5 microseconds.
 constexpr Index work_each = Index{1} << 19;
 // To read the right-hand factor takes as long as to multiply it with this many rows.
@@ -53,44 +54,13 @@ struct Product {
   bool far;  ///< B does not fit in a private cache
 
   void run(const Piece& piece) const {
-    const bool crowded = rows_crowd(piece.column_end - piece.column_begin);
-    const Index most = (crowded ? most_copied : most_groups) * a.rows;
+    const Index most = most_groups * a.rows;
     // A product of one row has little to do but this: what follows is left out where there is nothing to cut.
-    if (!crowded && k <= most_k && piece.row_end - piece.row_begin <= most)
-      return run(piece, piece.row_begin, piece.row_end, 0, k);
+    if (k <= most_k && piece.row_end - piece.row_begin <= most) return run(piece, piece.row_begin, piece.row_end, 0, k);
     const Index blocks = (k + most_k - 1) / most_k, each = (k + blocks - 1) / blocks;
     for (Index p = 0; p < k; p += each)
-      for (Index top = piece.row_begin; top < piece.row_end; top += most) {
-        const Index bottom = std::min(top + most, piece.row_end), size = std::min(each, k - p);
-        if (crowded)
-          run_copied(piece, top, bottom, p, size);
-        else
-          run(piece, top, bottom, p, size);
-      }
-  }
-
-  /// True when the rows of a tile, as they lie in memory, fall into fewer lines of a core's nearest cache than there
-  /// are rows, and there are columns enough to make up for a copy.
-  bool rows_crowd(Index columns) const {
-    constexpr Index way = 4096, ways = 8;
-    return a.k == 1 && a.rows > ways && a.row * static_cast<Index>(sizeof(T)) % way == 0 && columns >= few_columns;
-  }
-
-  /// The same as below, with rows of A that do not crowd: copied, at another distance, to half a megabyte of stack.
-  [[gnu::noinline]] void run_copied(const Piece& piece, Index top, Index bottom, Index p, Index size) const {
-    constexpr Index row = most_k + 64 / static_cast<Index>(sizeof(T));
-    alignas(64) std::array<T, most_copied * Kernels<T>::most_rows * row> copy;
-    for (Index i = 0; i < bottom - top; ++i) std::copy_n(a.data + (top + i) * a.row + p, size, copy.data() + i * row);
-    const Left<T> rows{copy.data(), row, 1, a.rows * row, a.rows};
-    const Right<T> rest{b.data + p * b.k, b.k, b.panel, b.padded};
-    T* to = c + top * c_row;
-    Start<T> from = start;
-    if (p > 0)
-      from = {to, c_row};
-    else if (start.data != nullptr)
-      from.data += top * start.row;
-    const Product block{size, rows, rest, from, to, c_row, kernels, far};
-    block.run({0, bottom - top, piece.column_begin, piece.column_end}, 0, bottom - top, 0, size);
+      for (Index top = piece.row_begin; top < piece.row_end; top += most)
+        run(piece, top, std::min(top + most, piece.row_end), p, std::min(each, k - p));
   }
 
   /// Some rows of a piece, and `size` of the k products of each element, from `p` on.
@@ -297,6 +267,13 @@ void fill(Index m, Index n, const Start<T>& start, T* c, Index c_row) {
   }
 }
 
+/// Rows of each of the fewest groups.
+Index rows_of_groups(Index m, Index most) {
+  if (m <= most) return std::max<Index>(m, 1);
+  Index groups = (m + most - 1) / most;
+  return (m + groups - 1) / groups;
+}
+
 }  // namespace
 
 template <class T>
@@ -306,10 +283,14 @@ Index panel_columns() {
 
 template <class T>
 Index group_rows(Index m) {
-  Index most = kernels<T>().max_rows;
-  if (m <= most) return std::max<Index>(m, 1);
-  Index groups = (m + most - 1) / most;
-  return (m + groups - 1) / groups;
+  return rows_of_groups(m, kernels<T>().max_rows);
+}
+
+template <class T>
+Left<T> left_in_place(const T* a, Index stride, Index m) {
+  const bool crowded = stride * static_cast<Index>(sizeof(T)) % way == 0;
+  const Index rows = rows_of_groups(m, crowded ? std::min(kernels<T>().max_rows, most_crowded) : kernels<T>().max_rows);
+  return {a, stride, 1, rows * stride, rows};
 }
 
 template <class T>
@@ -387,6 +368,7 @@ void pack_transposed(Team& team, const T* from, Index stride, Index rows, Index 
 #define UNROLL_INSTANTIATE(T)                                                                                      \
   template Index panel_columns<T>();                                                                               \
   template Index group_rows<T>(Index);                                                                             \
+  template Left<T> left_in_place(const T*, Index, Index);                                                          \
   template void multiply(Team&, Index, Index, Index, const Left<T>&, const Right<T>&, const Start<T>&, T*, Index); \
   template void pack_rows(Team&, Index, std::span<const Packing<T>>);                                              \
   template void pack_transposed(Team&, const T*, Index, Index, Index, Index, T*)

@@ -46,9 +46,7 @@ Index group_rows(Index m);
 
 /// Rows as they lie in memory.
 template <class T>
-Left<T> left_in_place(const T* a, Index stride, Index m) {
-  return {a, stride, 1, group_rows<T>(m) * stride, group_rows<T>(m)};
-}
+Left<T> left_in_place(const T* a, Index stride, Index m);
 template <class T>
 Right<T> right_in_place(const T* b, Index stride) {
   return {b, stride, panel_columns<T>(), false};
