@@ -121,7 +121,8 @@ struct SumsOverRows {
 
 /// A node's gradient that is kept in rows of another product's, as that of gates_x[t] + matmul(h, W) is in those of
 /// gates_x = matmul(x, U), is the whole gradient of these rows. While it is near, the other's sums take it along: adds
-/// them, unless rows that come before are still to be summed, or all is so little that it stays near.
+/// them where these rows are the next to be summed, unless all is so little that it stays near, or a profile is to show
+/// what each line costs.
 template <class T>
 void take_along(Graph& graph, const Node& node, SumsOverRows<T>& sums) {
   constexpr Index few = 2048;
