@@ -123,7 +123,7 @@ class Plans {
   /// The row-major one.
   const NodeLayout* layout(const Shape& shape) {
     const auto sizes = static_cast<std::size_t>(shape.count() * (max_rank + 1) + shape.rank());
-    const NodeLayout*& recent = recent_layouts_[sizes * 0x9E3779B97F4A7C15u >> 61];
+    const NodeLayout*& recent = recent_layouts_[sizes * 0x9E3779B97F4A7C15u >> 58];
     if (recent == nullptr || recent->shape != shape) recent = layout(Layout(shape));
     return recent;
   }
@@ -166,7 +166,7 @@ class Plans {
   /// What was asked for last, by the number of operands, and by those of elements and axes: a loop asks for the same
   /// few again and again.
   std::array<const Plan*, 8> recent_plans_{};
-  std::array<const NodeLayout*, 8> recent_layouts_{};
+  std::array<const NodeLayout*, 64> recent_layouts_{};
   Table<NodeLayout> layouts_;
   Table<Plan> plans_;
   Table<Entry> derived_;
