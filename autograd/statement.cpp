@@ -252,6 +252,12 @@ UNROLL_INLINE void sweep_number(StretchKernel& kernel, DType dtype, std::size_t 
           y.layout->shape);
 }
 
+/// Whether a gradient is wanted for an input that more than a mask is computed from.
+bool any_needs_grad(const Graph& graph, const Statement& statement, std::span<const NodeId> inputs) {
+  const bool* differentiable = statement.differentiable;
+  return std::ranges::any_of(inputs, [&](NodeId input) { return *differentiable++ && graph.node(input).needs_grad; });
+}
+
 // What takes the address of a variable keeps it out of a register: a statement of single numbers, whose recording is
 // counted in nanoseconds, would notice. So all of that is in other functions, and a few inputs have code of their own.
 template <std::size_t N>
@@ -272,7 +278,7 @@ NodeId record(Graph& graph, const Statement& statement, std::span<const NodeId, 
   const Walk& walk = plan.walk;
   const NodeId id = graph.add(statement.operation, inputs, plan.result, where);
   Node& node = graph.node(id);
-  node.needs_grad &= statement.differentiable;
+  if (!statement.wholly) node.needs_grad = any_needs_grad(graph, statement, inputs);
   keep_statement(graph, node, plan, constants, statement.constants);
   if (walk.count == 0) return id;
 

@@ -8,6 +8,7 @@
 #include <autograd/packet.h>
 
 #include <algorithm>
+#include <functional>
 #include <string_view>
 #include <tuple>
 
@@ -56,7 +57,8 @@ UNROLL_INLINE void stop_zeros(const P& g, P* dx, int inputs) {
 /// The structure of an expression without its operands: inputs and constants are numbered from the left.
 struct Input {
   static constexpr int inputs = 1, constants = 0;
-  static constexpr bool differentiable = true, finite = true;
+  static constexpr std::array<bool, 1> differentiable{true};
+  static constexpr bool finite = true;
 
   template <class P, int I, int C>
   struct Evaluated {
@@ -70,7 +72,8 @@ struct Input {
 
 struct Constant {
   static constexpr int inputs = 0, constants = 1;
-  static constexpr bool differentiable = false, finite = true;
+  static constexpr std::array<bool, 0> differentiable{};
+  static constexpr bool finite = true;
 
   template <class P, int I, int C>
   struct Evaluated {
@@ -83,13 +86,23 @@ struct Constant {
 
 template <class Op, class... Args>
 class Apply {
+ public:
+  static constexpr int inputs = (0 + ... + Args::inputs), constants = (0 + ... + Args::constants);
+
+ private:
   struct Traits {
-    bool differentiable, finite;
+    std::array<bool, inputs> differentiable;
+    bool finite;
   };
   template <class... D>
   static constexpr Traits judge(const std::tuple<D...>*) {
-    return {(false || ... || (!std::is_same_v<D, None> && Args::differentiable)),
-            (true && ... && (is_finite<D> && Args::finite))};
+    Traits traits{{}, (true && ... && (is_finite<D> && Args::finite))};
+    auto next = traits.differentiable.begin();
+    auto append = [&](const auto& of_argument, bool handed_down) {
+      for (bool below : of_argument) *next++ = below && handed_down;
+    };
+    (append(Args::differentiable, !std::is_same_v<D, None>), ...);
+    return traits;
   }
   template <class D>
   static constexpr Traits judge(const D*) {
@@ -101,9 +114,8 @@ class Apply {
   static constexpr const std::remove_reference_t<Derivatives>* derivatives = nullptr;
 
  public:
-  static constexpr int inputs = (0 + ... + Args::inputs), constants = (0 + ... + Args::constants);
-  /// False of a statement whose value is a mask: it needs no backward, whatever its operands need.
-  static constexpr bool differentiable = judge(derivatives).differentiable;
+  /// Of every input. False where nothing but a mask is computed from it.
+  static constexpr std::array<bool, inputs> differentiable = judge(derivatives).differentiable;
   /// True of sums and choices: no derivative in it can be infinite.
   static constexpr bool finite = judge(derivatives).finite;
 
@@ -222,7 +234,8 @@ struct Statement {
   Operation operation;
   std::size_t inputs, constants;
   std::span<const Token> tokens;
-  bool differentiable;
+  const bool* differentiable;               ///< of every input
+  bool wholly;                              ///< of all
   StretchKernel *forward[3], *backward[3];  ///< by type
 };
 
@@ -312,7 +325,8 @@ inline constexpr Statement statement{
     Kernel::inputs,
     Kernel::constants,
     Written<Kernel>::tokens,
-    Kernel::differentiable,
+    Kernel::differentiable.data(),
+    std::ranges::all_of(Kernel::differentiable, std::identity()),
     {forward_stretch<Kernel, float>, forward_stretch<Kernel, double>, forward_stretch<Kernel, Dual>},
     {backward_stretch<Kernel, float>, backward_stretch<Kernel, double>, backward_stretch<Kernel, Dual>}};
 

@@ -86,21 +86,54 @@ int detail::new_axis(const Shape& shape, int axis, const char* function, Source 
 // What a view's layout is made from, as Plans::derived keeps it: the axis, and the kind of view or the number of parts.
 constexpr std::uintptr_t selects = 0, unsqueezes = ~std::uintptr_t{1};
 
-Var select(const Var& x, int axis, Index index, Source where) {
-  auto [graph, id, from] = parent_of(x, "select", where);
-  axis = from.shape.axis(axis, "select", where);
-  Index size = from.shape[axis], i = counted_from_end(index, size);
-  if (i < 0 || i >= size)
-    fail_at(where, "select: index {} of axis {} in a tensor of shape {}", index, axis, from.shape);
-  const detail::NodeLayout* layout = &from;
-  detail::Plans& plans = graph.plans();
-  auto to = plans.derived(layout, static_cast<std::uintptr_t>(axis), selects, [layout, axis, &plans] {
+namespace {
+
+/// The layout of the slices along an axis, without it, and the distance from one to the next.
+detail::Derived without(const Parent& of, int axis) {
+  const detail::NodeLayout* layout = &of.layout;
+  detail::Plans& plans = of.graph.plans();
+  return plans.derived(layout, static_cast<std::uintptr_t>(axis), selects, [layout, axis, &plans] {
     Layout result(layout->shape.without(axis));
     for (int k = 0, j = 0; k < layout->shape.rank(); ++k)
       if (k != axis) result.strides[static_cast<std::size_t>(j++)] = layout->stride(k);
     return detail::Derived{plans.layout(result), layout->stride(axis)};
   });
-  return graph.var(graph.add_part({id, axis, size, i}, to.layout, i * to.distance, where));
+}
+
+/// As many equal parts of an axis as there is room for.
+void record_parts(const Parent& of, int axis, const detail::Derived& to, std::span<Var> parts, Source where) {
+  if (parts.empty()) return;
+  const auto count = static_cast<Index>(parts.size());
+  NodeId next = of.graph.add_parts({of.id, axis, count}, to.layout, to.distance, where);
+  for (Var& part : parts) part = of.graph.var(next++);
+}
+
+}  // namespace
+
+Var select(const Var& x, int axis, Index index, Source where) {
+  const Parent from = parent_of(x, "select", where);
+  axis = from.shape().axis(axis, "select", where);
+  Index size = from.shape()[axis], i = counted_from_end(index, size);
+  if (i < 0 || i >= size)
+    fail_at(where, "select: index {} of axis {} in a tensor of shape {}", index, axis, from.shape());
+  const detail::Derived to = without(from, axis);
+  return from.graph.var(from.graph.add_part({from.id, axis, size, i}, to.layout, i * to.distance, where));
+}
+
+void detail::all_slices(const Var& x, int axis, std::span<Var> slices, Source where) {
+  const Parent from = parent_of(x, "unbind", where);
+  axis = from.shape().axis(axis, "unbind", where);
+  if (from.shape()[axis] != static_cast<Index>(slices.size()))
+    fail_at(where, "unbind: axis {} of shape {} into {} slices; there is one for every index", axis, from.shape(),
+            slices.size());
+  record_parts(from, axis, without(from, axis), slices, where);
+}
+
+std::vector<Var> unbind(const Var& x, int axis, Source where) {
+  const Parent from = parent_of(x, "unbind", where);
+  std::vector<Var> slices(static_cast<std::size_t>(from.shape()[from.shape().axis(axis, "unbind", where)]));
+  detail::all_slices(x, axis, slices, where);
+  return slices;
 }
 
 Var slice(const Var& x, int axis, Index begin, Index end, Source where) { return slice(x, axis, begin, end, 1, where); }
@@ -154,10 +187,7 @@ Var part(const Var& x, int axis, Index parts, Index index, Source where) {
 void detail::all_parts(const Var& x, int axis, std::span<Var> parts, Source where) {
   const Parent from = parent_of(x, "chunk", where);
   axis = from.shape().axis(axis, "chunk", where);
-  const auto count = static_cast<Index>(parts.size());
-  const Derived to = divided(from, axis, count, where);
-  NodeId next = from.graph.add_parts({from.id, axis, count}, to.layout, to.distance, where);
-  for (Var& part : parts) part = from.graph.var(next++);
+  record_parts(from, axis, divided(from, axis, static_cast<Index>(parts.size()), where), parts, where);
 }
 
 std::vector<Var> split(const Var& x, std::span<const Index> sizes, int axis, Source where) {

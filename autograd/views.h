@@ -24,9 +24,14 @@ Var slice(const Var& x, int axis, Index begin, Index end, Index step, Source whe
 /// One of `parts` equal parts along an axis, whose size `parts` must divide.
 Var part(const Var& x, int axis, Index parts, Index index, Source where = Source::here());
 
+/// The slices along an axis, without that axis, one for every index: `select` for all of them in less time.
+std::vector<Var> unbind(const Var& x, int axis = 0, Source where = Source::here());
+
 namespace detail {
+/// Throws Error unless there is room for as many slices as the axis is long.
+void all_slices(const Var& x, int axis, std::span<Var> slices, Source where);
 void all_parts(const Var& x, int axis, std::span<Var> parts, Source where);
-}
+}  // namespace detail
 /// N equal parts along an axis: `auto [i, f, g, o] = chunk<4>(gates);`
 template <std::size_t N>
 std::array<Var, N> chunk(const Var& x, int axis = -1, Source where = Source::here()) {

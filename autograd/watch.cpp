@@ -123,6 +123,13 @@ std::string describe_inputs(const Graph& graph, std::span<const NodeId> inputs) 
   return text;
 }
 
+/// True when every element of a value's gradient has been written.
+bool has_gradient(const Graph& graph, NodeId id) {
+  const Node &node = graph.node(id), &region = graph.node(node.region);
+  return node.needs_grad && graph.current(region) && region.state == GradState::whole &&
+         graph.node(node.base).grad != nullptr;
+}
+
 }  // namespace
 
 void Watch::check_value(const Graph& graph, NodeId id, std::span<const NodeId> inputs) const {
@@ -147,10 +154,7 @@ void Watch::check_value(const Graph& graph, NodeId id, std::span<const NodeId> i
 void Watch::check_gradients(const Graph& graph, NodeId id) const {
   const Node& node = graph.node(id);
   for (NodeId input : node.input_ids()) {
-    const Node& in = graph.node(input);
-    if (!in.needs_grad || !graph.current(graph.node(in.region)) || graph.node(in.region).state != GradState::whole)
-      continue;
-    if (graph.node(in.base).grad == nullptr) continue;
+    if (!has_gradient(graph, input)) continue;
     TensorView view = graph.shown(graph.grad(input, {}));
     if (all_finite(view)) continue;
     Statistics found(view);
@@ -203,7 +207,7 @@ void Watch::finished_weight(const Graph& graph, NodeId id) {
     row.operation = "matmul, last rows of a weight's gradient";
     row.backward += Clock::now() - begun_;
   }
-  if (!anomalies || graph.node(graph.node(id).base).grad == nullptr) return;
+  if (!anomalies || !has_gradient(graph, id)) return;
   TensorView view = graph.shown(graph.grad(id, {}));
   Statistics found(view);
   if (found.finite()) return;

@@ -180,7 +180,10 @@ void finish_weight(Graph& graph, NodeId id) {
     const Shape& shape = graph.node(id).layout->shape;
     flush<T>(graph, id, sweep);
     leave_rows<T>(graph, id, sweep);
-    if (sweep.x != nullptr) pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], sweep.group));
+    if (sweep.x != nullptr) {
+      graph.accumulator(id);  // of an empty batch: zeros
+      pool.release(sweep.x, packed_bytes<T>(sweep.capacity, shape[0], sweep.group));
+    }
     if (sweep.transposed != nullptr)
       pool.release(sweep.transposed, packed_bytes<T>(shape[1], shape[0], panel_columns<T>()));
     if (sweep.sums != nullptr) {

@@ -59,8 +59,7 @@ struct TimeLoop {
   }
 
   void run_steps(const Var* in, Var* out) const {
-    const Var projected = cell->project(steps_of(in[0]));
-    const Var x = batch.packed() ? projected[0] : projected;
+    const Var* x = apart(cell->project(steps_of(in[0])));
     State state;
     for (std::size_t i = 0; i < values; ++i) *members(state)[i] = in[1 + i];
     for (Index t = begin; t < end; ++t) {
@@ -71,7 +70,7 @@ struct TimeLoop {
           *var = slice(*var, 0, 0, stay, where);
         }
       }
-      state = step(step_of(x, t), state, masked ? in[1 + values] : Var(), t);
+      state = step(x[t - begin], state, masked ? in[1 + values] : Var(), t);
       if (wanted) *out++ = state.h;
     }
     for (const Var* var : members(state)) *out++ = *var;
@@ -82,10 +81,20 @@ struct TimeLoop {
     if (!batch.packed()) return slice(x, 0, begin, end, where);
     return slice(x, 1, batch.offset(begin), batch.offset(end), where);
   }
-  Var step_of(const Var& x, Index t) const {
-    if (!batch.packed()) return x[t - begin];
-    const Index first = batch.offset(t) - batch.offset(begin);
-    return slice(x, 0, first, first + batch.running(t), where);
+  /// x by step.
+  const Var* apart(const Var& x) const {
+    const auto steps = static_cast<std::size_t>(end - begin);
+    auto* by_step = x.graph()->array<Var>(steps);
+    if (!batch.packed()) {
+      all_slices(x, 0, {by_step, steps}, where);
+      return by_step;
+    }
+    const Var rows = select(x, 0, 0, where);
+    for (Index t = begin; t < end; ++t) {
+      const Index first = batch.offset(t) - batch.offset(begin);
+      by_step[t - begin] = slice(rows, 0, first, first + batch.running(t), where);
+    }
+    return by_step;
   }
 
   State step(const Var& x_t, const State& before, const Var& mask, Index t) const {

@@ -136,6 +136,12 @@ std::vector<FuzzOperation> make_operations() {
        }},
 
       {"select", 3, at_index, [](R r) { return select(r.x[0], axis(r), r.numbers()[1]); }},
+      {"unbind", 1, at_index,
+       [](R r) {
+         const std::vector<Var> all = unbind(r.x[0], axis(r));
+         const Index i = r.numbers()[1];
+         return all[static_cast<std::size_t>(i) + (i < 0 ? all.size() : 0)];
+       }},
       {"slice", 3, between, [](R r) { return slice(r.x[0], axis(r), r.numbers()[1], r.numbers()[2]); }},
       {"slice by", 1, between_by,
        [](R r) { return slice(r.x[0], axis(r), r.numbers()[1], r.numbers()[2], r.numbers()[3]); }},

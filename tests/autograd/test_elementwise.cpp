@@ -274,6 +274,9 @@ TEST_CASE("comparisons are masks of 1 and 0, false with a NaN, and need no gradi
     CHECK(!mask.needs_grad());
     CHECK(Var((a > 1) * a).needs_grad());
     CHECK(!Var(-where(a > 0, a < 1, 2 * (b == 2))).needs_grad());
+    Var given = tape.constant(Tensor({5}, type));
+    CHECK(!Var(where(a < given, given, exp(given)) * (given >= b)).needs_grad());  // as in statements of their own
+    CHECK(Var(where(given < 1, given, exp(b)) * (a >= 0)).needs_grad());
     tape.backward(Var(where(mask, a, b)), Tensor::full({5}, 1, type));
     CHECK(gradient(a) == std::vector<double>{0, 1, 0, 0, 0});
     CHECK(gradient(b) == std::vector<double>{1, 0, 1, 1, 1});

@@ -58,6 +58,20 @@ TEST_CASE("and in the backward") {
               "find_anomaly: backward of matmul gave 1 infinite of 4 values, the first at [0, 1]", "weight W [2, 2]");
 }
 
+TEST_CASE("what nothing has been written to yet is nobody's fault") {
+  Tape tape;
+  auto gradient_of_weight = [&](Index rows, double seed) {
+    tape.clear();
+    Var W = tape.variable(Tensor({3, 3}));
+    Var y = matmul(tape.constant(Tensor({rows, 3})), W);
+    tape.backward(Var(sum(y) + sum(select(W, 1, 2))), Tensor::scalar(seed));
+    return W.grad().to_vector();
+  };
+  gradient_of_weight(2, std::numeric_limits<double>::quiet_NaN());  // left in the tape's memory
+  tape.find_anomaly();
+  CHECK(gradient_of_weight(0, 1) == std::vector<double>{0, 0, 1, 0, 0, 1, 0, 0, 1});
+}
+
 TEST_CASE("a profile counts calls, bytes and operations by formula and line") {
   Parameter W("W", Tensor::full({64, 128}, 0.01));
   Tape tape;

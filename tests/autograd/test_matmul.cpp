@@ -114,6 +114,22 @@ TEST_CASE("a weight used at many steps gathers its gradient over them") {
   CHECK(gradient_error(f, {random_tensor({2, 3}, 1), random_tensor({3, 6}, 2)}) < 1e-7);
 }
 
+TEST_CASE("an empty batch has a gradient: zeros") {
+  Parameter W("W", Tensor::full({3, 2}, 1)), b("b", Tensor({2}));
+  for (bool trainable : {true, false}) {
+    W.set_trainable(trainable);
+    Tape tape;
+    Var x = tape.variable(Tensor({0, 3}));
+    tape.backward(sum(Var(matmul(x, W) + b)));
+    CHECK(W.has_grad() == trainable);
+    CHECK(W.grad().to_vector() == std::vector<double>(6, 0));
+    CHECK(b.has_grad());
+    CHECK(x.grad().shape() == Shape{0, 3});
+    W.use_up_grad();
+    b.use_up_grad();
+  }
+}
+
 TEST_CASE("an addend's gradient may be the sum's own, unless somebody else adds to it") {
   using Program = std::function<Var(const Inputs&)>;
   auto add = [](const Var& x, const Inputs& v) { return Var(matmul(v[1], v[2]) + x); };

@@ -98,6 +98,13 @@ void add_views(std::vector<OperationRow>& rows) {
         return at;
       }));
   rows.push_back(rearrangement(
+      "unbind", {{{4, 3}}, {{1, 2}}, {{2, 2, 3}}}, [](const Var& x) { return unbind(x, -1)[1]; },
+      [](const Shape& s) { return s.without(s.rank() - 1); },
+      [](Place at, const Shape&) {
+        at.push_back(1);
+        return at;
+      }));
+  rows.push_back(rearrangement(
       "slice", {{{2, 5}}, {{3, 2, 4}}, {{3, 2}}}, [](const Var& x) { return slice(x, -1, 1, x.size(-1)); },
       [](const Shape& s) { return s.with(s.rank() - 1, s.columns() - 1); },
       [](Place at, const Shape&) {

@@ -38,6 +38,7 @@ TEST_CASE("views copy nothing") {
   CHECK(flip(x, {1}).value().data<float>() == memory + 5);
   CHECK(slice(x, 1, 1, 6, 2).value().data<float>() == memory + 1);
   CHECK(split(x, {1, 5}, 1)[1].value().data<float>() == memory + 1);
+  CHECK(unbind(x, -1)[4].value().data<float>() == memory + 4);
 }
 
 TEST_CASE("scalars, empty axes and axes of size 1") {
@@ -69,6 +70,9 @@ TEST_CASE("scalars, empty axes and axes of size 1") {
   CHECK(slice(x, 2, -3, -1).value().to_vector() == std::vector<double>{1, 2, 4, 5});
   CHECK(split(none, {0, 0}, 1).size() == 2);
   CHECK(split(none, {}, 1).empty());
+  CHECK(unbind(none, 1).empty());
+  CHECK(unbind(none)[1].shape() == Shape{0, 3});
+  CHECK(unbind(x, 1)[0].value().to_vector() == std::vector<double>{1, 2, 3, 4, 5, 6});
   CHECK(reshape(none, {-1}).shape() == Shape{0});
   CHECK(reshape(none, {0, 7}).shape() == Shape{0, 7});
   CHECK(flatten(none).shape() == Shape{0});
@@ -238,7 +242,8 @@ Seen random_view(const Seen& of, Generator& rng) {
   switch (rng.below(10)) {
     case 0: {
       const Index i = rng.below(size);
-      return {select(of.var, axis, i - (rng.below(2) == 0 ? size : 0)),
+      return {rng.below(2) == 0 ? unbind(of.var, axis)[static_cast<std::size_t>(i)]
+                                : select(of.var, axis, i - (rng.below(2) == 0 ? size : 0)),
               rearranged(of.model, shape.without(axis), [&](Place at) {
                 std::copy_backward(at.begin() + axis, at.end() - 1, at.end());
                 at[a] = i;
@@ -390,6 +395,8 @@ TEST_CASE("wrong axes, indices and sizes name the operation, the shape and the l
   const std::size_t before = tape.size();
   CHECK_ERROR(x[2], "select", "index 2", "[2, 6]");
   CHECK_ERROR_HERE(select(x, 2, 0), "select", "axis 2", "[2, 6]");
+  CHECK_ERROR_HERE(unbind(x, 2), "unbind", "axis 2", "[2, 6]");
+  CHECK_ERROR_HERE(unbind(Var()), "unbind", "empty Var");
   CHECK_ERROR_HERE(slice(x, 1, 4, 3), "slice", "4 to 3", "[2, 6]");
   CHECK_ERROR_HERE(slice(x, 1, 0, 7), "slice", "[2, 6]");
   CHECK_ERROR_HERE(slice(x, 1, -7, 2), "slice", "-7 to 2", "[2, 6]");

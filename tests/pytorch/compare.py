@@ -163,6 +163,7 @@ OPERATIONS = {
     "ctc": lambda x, n: ctc(x[0], n),
 
     "select": lambda x, n: x[0].select(*n),
+    "unbind": lambda x, n: x[0].unbind(n[0])[n[1]],
     "slice": lambda x, n: slice_by(x[0], n),
     "slice by": lambda x, n: slice_by(x[0], n),
     "part": lambda x, n: torch.tensor_split(x[0], n[1], n[0])[n[2]],
