@@ -57,10 +57,19 @@ struct Celu {
     return std::tuple{packet::select(packet::less(0, x), 1, P(y / alpha + 1)), None{}};
   }
 };
+/// x / (1 + e^-u). Of Duals, the tangent would overflow sooner than the value.
+template <class P>
+UNROLL_INLINE P times_logistic(const P& x, const P& u) {
+  if constexpr (std::is_same_v<P, Packet<Dual>>)
+    return x * u.logistic();
+  else
+    return x / (1 + packet::exp(P(-u)));
+}
+
 struct Silu {
   template <class P>
   static P value(const P& x) {
-    return x / (1 + packet::exp(P(-x)));
+    return times_logistic(x, x);
   }
   template <class P>
   static P derivative(const P& x, const P& y) {
@@ -87,7 +96,7 @@ struct Gelu {
 struct GeluTanh {
   template <class P>
   static P value(const P& x) {
-    return x / (1 + packet::exp(P(-x * (a + b * x * x))));
+    return times_logistic(x, P(x * (a + b * x * x)));
   }
   template <class P>
   static P derivative(const P& x, const P& y) {

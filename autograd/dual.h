@@ -32,11 +32,11 @@ struct Dual {
   friend constexpr Dual operator+(const Dual& a, const Dual& b) { return {a.value + b.value, a.tangent + b.tangent}; }
   friend constexpr Dual operator-(const Dual& a, const Dual& b) { return {a.value - b.value, a.tangent - b.tangent}; }
   friend constexpr Dual operator*(const Dual& a, const Dual& b) {
-    return {a.value * b.value, a.tangent * b.value + a.value * b.tangent};
+    return {a.value * b.value, along(a, b.value) + along(b, a.value)};
   }
   friend constexpr Dual operator/(const Dual& a, const Dual& b) {
     double y = a.value / b.value;
-    return {y, (a.tangent - y * b.tangent) / b.value};
+    return {y, (a.tangent - (y == 0 ? 0 : along(b, y))) / b.value};  // of 1 / e^x, too, where both are infinite
   }
   friend constexpr bool operator==(const Dual& a, const Dual& b) { return a.value == b.value; }
   friend constexpr auto operator<=>(const Dual& a, const Dual& b) { return a.value <=> b.value; }
@@ -64,6 +64,10 @@ struct Dual {
     double y = std::tanh(x.value);
     return chain(x, y, 1 - y * y);
   }
+  friend Dual logistic(const Dual& x) {
+    double y = 1 / (1 + std::exp(-x.value));
+    return chain(x, y, y / (1 + std::exp(x.value)));
+  }
   friend Dual erf(const Dual& x) {
     constexpr double two_over_root_pi = 1.1283791670955126;
     return chain(x, std::erf(x.value), two_over_root_pi * std::exp(-x.value * x.value));
@@ -84,9 +88,10 @@ struct Dual {
 
  private:
   /// No tangent stays none, even where the derivative is infinite.
-  static Dual chain(const Dual& x, double y, double derivative) {
-    return {y, x.tangent == 0 ? 0 : derivative * x.tangent};
+  static constexpr double along(const Dual& x, double derivative) {
+    return x.tangent == 0 ? 0 : derivative * x.tangent;
   }
+  static Dual chain(const Dual& x, double y, double derivative) { return {y, along(x, derivative)}; }
 };
 
 template <>
@@ -105,6 +110,11 @@ decltype(auto) with_scalar(DType type, F&& f) {
 
 }  // namespace unroll
 
+/// Eigen's own overflows on its way to 0.
+template <>
+struct Eigen::internal::scalar_logistic_op<unroll::Dual> {
+  unroll::Dual operator()(const unroll::Dual& x) const { return logistic(x); }
+};
 template <>
 struct Eigen::NumTraits<unroll::Dual> : Eigen::NumTraits<double> {
   using Real = unroll::Dual;

@@ -100,6 +100,26 @@ TEST_CASE("activations of large numbers neither overflow nor lose their gradient
   }
 }
 
+TEST_CASE("activations of large numbers: forward and second derivatives") {
+  auto check = [](const std::function<Var(const Var&)>& f, double x) {
+    CAPTURE(x);
+    const Function on_tape = [&](Tape&, const Inputs& v) { return f(v[0]); };
+    const std::vector<Tensor> at_x{Tensor::scalar(x, float64)}, direction{Tensor::scalar(3, float64)};
+    const double dx = at(f, x).dx;
+    CHECK(jvp(on_tape, at_x, direction).tangent.item() == doctest::Approx(3 * dx).epsilon(1e-12).scale(1));
+    CHECK(hvp(on_tape, at_x, direction)[0].item() == doctest::Approx(0).epsilon(1e-3).scale(1));
+  };
+  for (double size : {30.0, 709.6, 1000.0, 1e30})
+    for (double x : {size, -size}) {
+      for (const Elementwise& row : rows()) {
+        if (row.operands > 1) continue;
+        CAPTURE(row.name);
+        check([&](const Var& v) { return row.on_vars({v}); }, x);
+      }
+      check([](const Var& v) { return Var(tanh(v)); }, x);
+    }
+}
+
 TEST_CASE("activations: derivatives at 0, and NaN goes through") {
   const double NaN = std::numeric_limits<double>::quiet_NaN();
   for (DType type : {float32, float64}) {
