@@ -1,6 +1,8 @@
 #include <autograd/autograd.h>
 #include <tests/support.h>
 
+#include <limits>
+
 using namespace unroll;
 using namespace unroll::testing;
 
@@ -49,6 +51,16 @@ TEST_CASE("a jvp is the slope along the direction, and agrees with the vjp") {
   double slope =
       (value_of(program, moved(at(), direction(), h)) - value_of(program, moved(at(), direction(), -h))) / (2 * h);
   CHECK(forward.tangent.item() == doctest::Approx(slope).epsilon(1e-8));
+}
+
+TEST_CASE("a jvp where a factor or a divisor is infinite") {
+  auto along = [](const std::function<Var(const Var&)>& f, double x) {
+    const Function on_tape = [&](Tape&, const std::vector<Var>& v) { return f(v[0]); };
+    return jvp(on_tape, {Tensor::scalar(x, float64)}, {Tensor::scalar(3, float64)}).tangent.item();
+  };
+  CHECK(along([](const Var& x) { return Var(1 / exp(x)); }, 1000) == 0);
+  CHECK(along([](const Var& x) { return Var(2 * x); }, std::numeric_limits<double>::infinity()) == 6);
+  CHECK(along([](const Var& x) { return Var(x / 2); }, std::numeric_limits<double>::infinity()) == 1.5);
 }
 
 TEST_CASE("an hvp is the change of the gradient along the direction") {
